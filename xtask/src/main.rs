@@ -1,0 +1,2 @@
+//! One command for the repository.
+fn main() {}
