@@ -1,0 +1,118 @@
+//! JSON Schemas of a graph: compiled once, without IO, with patterns of linear time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jsonschema::{PatternOptions, Validator};
+use serde_json::Value;
+
+/// Schemas a graph file may pull in by reference from one schema.
+const REFERENCES_MAX: usize = 1_000;
+/// Memory of one compiled `pattern`, in bytes.
+const PATTERN_BYTES_MAX: usize = 1 << 20;
+
+/// A compiled JSON Schema.
+#[derive(Debug, Clone)]
+pub struct Schema {
+    json: Arc<Value>,
+    validator: Arc<Validator>,
+}
+
+/// A value that does not satisfy a schema. The message never shows the value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {message}", if .pointer.is_empty() { "the value" } else { .pointer })]
+pub struct SchemaError {
+    /// Where in the value, as a JSON pointer.
+    pub pointer: String,
+    /// What is wrong there.
+    pub message: String,
+}
+
+impl Schema {
+    /// Compiles a schema that stands alone.
+    pub fn new(schema: &Value) -> Result<Schema, SchemaError> {
+        Schema::with_named(schema, &BTreeMap::new())
+    }
+
+    /// Compiles a schema; `#/schemas/X` refers to `named[X]`. Nothing is ever fetched.
+    pub(crate) fn with_named(schema: &Value, named: &BTreeMap<String, Value>) -> Result<Schema, SchemaError> {
+        let json = bundle(schema, named)?;
+        let validator = jsonschema::options()
+            .with_pattern_options(PatternOptions::regex().size_limit(PATTERN_BYTES_MAX))
+            .build(&json)
+            .map_err(|error| SchemaError { pointer: error.instance_path().to_string(), message: error.to_string() })?;
+        Ok(Schema { json: Arc::new(json), validator: Arc::new(validator) })
+    }
+
+    /// Checks a value.
+    pub fn check(&self, value: &Value) -> Result<(), SchemaError> {
+        match self.validator.iter_errors(value).next() {
+            None => Ok(()),
+            Some(error) => Err(SchemaError {
+                pointer: error.instance_path().to_string(),
+                message: error.masked_with("the value").to_string(),
+            }),
+        }
+    }
+
+    /// The schema, with every named schema it refers to under `schemas`.
+    pub fn json(&self) -> &Value {
+        &self.json
+    }
+}
+
+/// Adds the named schemas that `schema` reaches, so that the result stands alone.
+fn bundle(schema: &Value, named: &BTreeMap<String, Value>) -> Result<Value, SchemaError> {
+    let mut reached = BTreeSet::new();
+    let mut open = vec![schema];
+    let mut names = Vec::new();
+    while let Some(value) = open.pop() {
+        names.clear();
+        collect_references(value, &mut names)?;
+        for name in names.drain(..) {
+            let Some((name, target)) = named.get_key_value(&name) else {
+                let message = format!("`#/schemas/{name}` names no entry of `schemas:`");
+                return Err(SchemaError { pointer: String::new(), message });
+            };
+            if reached.len() < REFERENCES_MAX && reached.insert(name.clone()) {
+                open.push(target);
+            }
+        }
+    }
+    let mut json = schema.clone();
+    if let (Value::Object(root), false) = (&mut json, reached.is_empty()) {
+        let schemas = reached.into_iter().filter_map(|name| Some((name.clone(), named.get(&name)?.clone())));
+        root.insert("schemas".to_owned(), Value::Object(schemas.collect()));
+    }
+    Ok(json)
+}
+
+/// The names `X` of every `$ref: "#/schemas/X"` in a schema; a reference to another document is refused.
+fn collect_references(value: &Value, names: &mut Vec<String>) -> Result<(), SchemaError> {
+    match value {
+        Value::Object(fields) => {
+            for (key, field) in fields {
+                match field {
+                    Value::String(target) if key == "$ref" || key == "$dynamicRef" => {
+                        if !target.starts_with('#') {
+                            let message =
+                                format!("`{target}` is outside this file; only `#/schemas/Name` can be referred to");
+                            return Err(SchemaError { pointer: String::new(), message });
+                        }
+                        if let Some(name) = target.strip_prefix("#/schemas/") {
+                            names.push(name.split('/').next().unwrap_or(name).to_owned());
+                        }
+                    }
+                    _ => collect_references(field, names)?,
+                }
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                collect_references(item, names)?;
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
