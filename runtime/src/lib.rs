@@ -1,1 +1,3 @@
-//! Placeholder replaced by the first commit of this crate.
+//! The thin async shell around the pure core.
+
+pub mod ports;

@@ -1,0 +1,535 @@
+//! The state of a thread as a fold over its records. The live run and recovery use this same fold.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use graphs::GraphDigest;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::channels::{self, Change, Channels};
+use crate::error::TaskError;
+use crate::ids::{CallIx, CheckpointId, InterruptId, Name, Ns, RunId, TaskId, Timestamp};
+use crate::record::{
+    Answer, CallHead, CallOutcome, Hop, Interrupt, Op, Outcome, Plan, QueuedRun, Record, RunKind, RunOptions, Source,
+    Timer, TimerKey,
+};
+
+/// Step number of a frame before its first checkpoint; the input checkpoint is step -1.
+pub const STEP_BEFORE_INPUT: i64 = -2;
+
+/// Everything durable about one thread.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ThreadState {
+    /// Name of the graph.
+    pub graph: Option<Name>,
+    /// Version the thread is pinned to.
+    pub digest: Option<GraphDigest>,
+    /// Labels.
+    pub metadata: Value,
+    /// When the first record was written.
+    pub created_at: Timestamp,
+    /// When the last record was written.
+    pub updated_at: Timestamp,
+    /// The current or last run.
+    pub run: Option<RunState>,
+    /// Runs that wait.
+    pub queue: Vec<QueuedRun>,
+    /// The root frame (empty namespace) and the subgraphs that are alive or kept.
+    pub frames: BTreeMap<Ns, Frame>,
+    /// Open questions.
+    pub interrupts: BTreeMap<InterruptId, Interrupt>,
+    /// What is due.
+    pub timers: BTreeMap<TimerKey, Timestamp>,
+    /// Signals nobody has taken yet.
+    pub signals: Vec<(Name, Value)>,
+    /// Supersteps over all runs.
+    pub supersteps: u64,
+    /// Checkpoints made, for ids in order.
+    pub minted: u64,
+}
+
+/// A run as far as it came.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunState {
+    /// The run.
+    pub id: RunId,
+    /// What was asked.
+    pub kind: RunKind,
+    /// How.
+    pub options: RunOptions,
+    /// The thread's input, kept for `input` in expressions.
+    pub input: Arc<Value>,
+    /// When it was accepted.
+    pub accepted_at: Timestamp,
+    /// Supersteps it took.
+    pub supersteps: u32,
+    /// How it ended; `None` while it runs.
+    pub outcome: Option<Outcome>,
+}
+
+/// One graph instance inside a thread.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Frame {
+    /// Name of its graph.
+    pub graph: Name,
+    /// Version of its graph.
+    pub digest: GraphDigest,
+    /// Keeps its channels between visits.
+    pub keep: bool,
+    /// Asleep between visits.
+    pub asleep: bool,
+    /// The checkpoint its tasks started from.
+    pub checkpoint: CheckpointId,
+    /// The checkpoint before it.
+    pub parent: Option<CheckpointId>,
+    /// Why the checkpoint exists.
+    pub source: Source,
+    /// Number of the superstep; -1 for the input.
+    pub step: i64,
+    /// When the checkpoint was made.
+    pub at: Timestamp,
+    /// Channels that have a value.
+    pub channels: Arc<Channels>,
+    /// Joins and deferred nodes that wait, and the tasks' plan.
+    pub plan: Plan,
+    /// The tasks, one for each of `plan.tasks`.
+    pub tasks: Vec<TaskState>,
+}
+
+/// One task as far as it came.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskState {
+    /// The task.
+    pub id: TaskId,
+    /// Where it stands.
+    pub status: TaskStatus,
+    /// Attempts that failed.
+    pub attempts: u32,
+    /// The last failure.
+    pub error: Option<TaskError>,
+    /// How often the journal was cut after a failure; part of later calls' keys.
+    pub generation: u32,
+    /// Its calls in the order in which they were asked for.
+    pub calls: Vec<CallEntry>,
+}
+
+/// Where a task stands, durably. Running and waiting are not stored: they follow from the journal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum TaskStatus {
+    /// To run, or to run again.
+    Pending,
+    /// Its writes and routing wait for the end of the superstep.
+    Finished {
+        /// Writes.
+        changes: Vec<Change>,
+        /// Routing.
+        route: Vec<Hop>,
+        /// Taken from the node cache.
+        cached: bool,
+    },
+    /// Failed for good.
+    Failed,
+}
+
+/// One call in a task's journal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CallEntry {
+    /// What it is.
+    pub head: CallHead,
+    /// Generation of the journal it belongs to.
+    pub generation: u32,
+    /// Its intent is recorded.
+    pub begun: bool,
+    /// The question it waits for or waited for.
+    pub interrupt: Option<InterruptId>,
+    /// The deciding answer.
+    pub answer: Option<Answer>,
+    /// The question expired undecided.
+    pub expired: bool,
+    /// How it ended.
+    pub outcome: Option<CallOutcome>,
+    /// Attempt of the task in which it ended.
+    pub attempt: u32,
+}
+
+impl CallEntry {
+    /// An entry that only says what the call is.
+    pub fn new(head: CallHead, generation: u32) -> Self {
+        Self {
+            head,
+            generation,
+            begun: false,
+            interrupt: None,
+            answer: None,
+            expired: false,
+            outcome: None,
+            attempt: 0,
+        }
+    }
+}
+
+impl TaskState {
+    fn new(id: TaskId) -> Self {
+        Self { id, status: TaskStatus::Pending, attempts: 0, error: None, generation: 0, calls: Vec::new() }
+    }
+
+    /// The journal entry of a call.
+    pub fn call(&self, ix: CallIx) -> Option<&CallEntry> {
+        self.calls.get(usize::try_from(ix.0).ok()?)
+    }
+
+    fn entry(&mut self, ix: CallIx, head: Option<&CallHead>) -> Option<&mut CallEntry> {
+        let at = usize::try_from(ix.0).ok()?;
+        if at == self.calls.len()
+            && let Some(head) = head
+        {
+            self.calls.push(CallEntry::new(head.clone(), self.generation));
+        }
+        self.calls.get_mut(at)
+    }
+}
+
+/// The id of the task at `index` of a plan made at `checkpoint`.
+pub fn task_id(checkpoint: CheckpointId, ns: &str, node: &str, index: usize) -> TaskId {
+    let mut bytes = Vec::with_capacity(16 + ns.len() + node.len() + 10);
+    bytes.extend_from_slice(&checkpoint.0.to_be_bytes());
+    bytes.extend_from_slice(&(index as u64).to_be_bytes());
+    bytes.extend_from_slice(ns.as_bytes());
+    bytes.push(0);
+    bytes.extend_from_slice(node.as_bytes());
+    TaskId(xxhash_rust::xxh3::xxh3_128(&bytes))
+}
+
+impl ThreadState {
+    /// The state after `records`, starting from nothing.
+    pub fn replay<'a>(records: impl IntoIterator<Item = &'a Record>) -> Self {
+        let mut state = Self::default();
+        for record in records {
+            state.apply_record(record);
+        }
+        state
+    }
+
+    /// Folds one record.
+    pub fn apply_record(&mut self, record: &Record) {
+        for op in &record.ops {
+            self.apply(op, record.at);
+        }
+    }
+
+    /// Folds one op. Total: an op that does not fit (damaged store) changes nothing.
+    pub fn apply(&mut self, op: &Op, at: Timestamp) {
+        if self.created_at == Timestamp::default() {
+            self.created_at = at;
+        }
+        self.updated_at = at;
+        match op {
+            Op::Created { graph, digest, metadata } => {
+                self.graph = Some(graph.clone());
+                self.digest = Some(digest.clone());
+                self.metadata = metadata.clone();
+            }
+            Op::Tagged { metadata } => self.tag(metadata),
+            Op::Migrated { digest, renames } => self.migrate(digest, renames),
+            Op::Snapshot(state) => *self = (**state).clone(),
+            Op::Audited(_) => {}
+            Op::RunAccepted(_) | Op::RunQueued(_) | Op::RunEnded { .. } => self.apply_run(op, at),
+            Op::FrameOpened { .. } | Op::FrameClosed { .. } | Op::Checkpoint { .. } | Op::Rewound { .. } => {
+                self.apply_frame(op, at);
+            }
+            Op::InterruptOpened(_) | Op::Answered { .. } | Op::Expired { .. } | Op::Withdrawn { .. } => {
+                self.apply_interrupt(op);
+            }
+            Op::TimerSet(Timer { key, at }) => drop(self.timers.insert(key.clone(), *at)),
+            Op::TimerCleared { key } => drop(self.timers.remove(key)),
+            Op::Signalled { name, payload } => self.signals.push((name.clone(), payload.clone())),
+            Op::SignalTaken { name } => {
+                if let Some(ix) = self.signals.iter().position(|(known, _)| known == name) {
+                    self.signals.remove(ix);
+                }
+            }
+            Op::TaskFinished { task, .. }
+            | Op::AttemptFailed { task, .. }
+            | Op::TaskFailed { task, .. }
+            | Op::TaskReset { task }
+            | Op::CallBegun { task, .. }
+            | Op::CallEnded { task, .. } => {
+                if let Some(state) = self.task_mut(*task) {
+                    apply_task(state, op);
+                }
+            }
+        }
+    }
+
+    fn tag(&mut self, metadata: &Value) {
+        let mut merged = Arc::new(self.metadata.take());
+        channels::fold(&mut merged, &channels::ChangeOp::Deep(Arc::new(metadata.clone())));
+        self.metadata = Arc::unwrap_or_clone(merged);
+    }
+
+    fn migrate(&mut self, digest: &GraphDigest, renames: &BTreeMap<Name, Name>) {
+        self.digest = Some(digest.clone());
+        let Some(frame) = self.frames.get_mut("") else { return };
+        frame.digest = digest.clone();
+        let rename = |name: &Name| renames.get(name).unwrap_or(name).clone();
+        for task in &mut frame.plan.tasks {
+            task.node = rename(&task.node);
+        }
+        let joins = std::mem::take(&mut frame.plan.joins);
+        frame.plan.joins =
+            joins.into_iter().map(|(node, seen)| (rename(&node), seen.iter().map(rename).collect())).collect();
+        frame.plan.deferred = frame.plan.deferred.iter().map(rename).collect();
+        for interrupt in self.interrupts.values_mut().filter(|i| i.ns.is_empty()) {
+            interrupt.node = rename(&interrupt.node);
+        }
+    }
+
+    fn apply_run(&mut self, op: &Op, at: Timestamp) {
+        match op {
+            Op::RunAccepted(run) => {
+                self.queue.retain(|queued| queued.id != run.id);
+                let input = match (&self.run, run.kind) {
+                    (Some(before), RunKind::Resume | RunKind::Continue) => Arc::clone(&before.input),
+                    _ => Arc::clone(&run.input),
+                };
+                self.run = Some(RunState {
+                    id: run.id,
+                    kind: run.kind,
+                    options: run.options.clone(),
+                    input,
+                    accepted_at: at,
+                    supersteps: 0,
+                    outcome: None,
+                });
+            }
+            Op::RunQueued(run) => self.queue.push((**run).clone()),
+            Op::RunEnded { run, outcome } => {
+                self.queue.retain(|queued| queued.id != *run);
+                if let Some(state) = self.run.as_mut().filter(|state| state.id == *run) {
+                    state.outcome = Some(outcome.clone());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn apply_frame(&mut self, op: &Op, at: Timestamp) {
+        match op {
+            Op::FrameOpened { ns, graph, digest, keep } => self.open_frame(ns, graph, digest, *keep),
+            Op::FrameClosed { ns } => self.close_frame(ns),
+            Op::Rewound { ns, frame, .. } => drop(self.frames.insert(ns.clone(), (**frame).clone())),
+            Op::Checkpoint { ns, id, source, changes, plan } => {
+                self.minted += 1;
+                if *source == Source::Loop {
+                    self.supersteps += 1;
+                    if let Some(run) = &mut self.run {
+                        run.supersteps += 1;
+                    }
+                }
+                if let Some(frame) = self.frames.get_mut(ns) {
+                    frame.checkpoint(ns, *id, *source, (changes, plan), at);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn open_frame(&mut self, ns: &Ns, graph: &Name, digest: &GraphDigest, keep: bool) {
+        if let Some(frame) = self.frames.get_mut(ns).filter(|frame| frame.asleep) {
+            frame.asleep = false;
+            return;
+        }
+        let frame = Frame {
+            graph: graph.clone(),
+            digest: digest.clone(),
+            keep,
+            asleep: false,
+            checkpoint: CheckpointId(0),
+            parent: None,
+            source: Source::Input,
+            step: STEP_BEFORE_INPUT,
+            at: Timestamp::default(),
+            channels: Arc::default(),
+            plan: Plan::default(),
+            tasks: Vec::new(),
+        };
+        self.frames.insert(ns.clone(), frame);
+    }
+
+    fn close_frame(&mut self, ns: &Ns) {
+        let inside = |other: &Ns| other.len() > ns.len() && other.starts_with(&**ns) && is_below(other, ns);
+        self.frames.retain(|other, frame| !inside(other) || frame.keep);
+        match self.frames.get_mut(ns) {
+            Some(frame) if frame.keep => {
+                frame.asleep = true;
+                frame.tasks.clear();
+                frame.plan = Plan::default();
+            }
+            _ => drop(self.frames.remove(ns)),
+        }
+        self.interrupts.retain(|_, interrupt| interrupt.ns != *ns && !inside(&interrupt.ns));
+    }
+
+    fn apply_interrupt(&mut self, op: &Op) {
+        match op {
+            Op::InterruptOpened(interrupt) => {
+                let (id, task, ix) = (interrupt.id, interrupt.task, interrupt.ix);
+                let head = question_head(interrupt);
+                if let Some(entry) = self.task_mut(task).and_then(|task| task.entry(ix, Some(&head))) {
+                    entry.interrupt = Some(id);
+                    entry.answer = None;
+                    entry.expired = false;
+                }
+                self.interrupts.insert(id, (**interrupt).clone());
+            }
+            Op::Answered { id, answer, decides: false } => {
+                if let Some(interrupt) = self.interrupts.get_mut(id) {
+                    interrupt.votes.push(answer.clone());
+                }
+            }
+            Op::Answered { id, answer, decides: true } => {
+                if let Some(entry) = self.close_question(*id) {
+                    entry.answer = Some(answer.clone());
+                }
+            }
+            Op::Expired { id } => {
+                if let Some(entry) = self.close_question(*id) {
+                    entry.expired = true;
+                }
+            }
+            Op::Withdrawn { id, .. } => drop(self.interrupts.remove(id)),
+            _ => {}
+        }
+    }
+
+    fn close_question(&mut self, id: InterruptId) -> Option<&mut CallEntry> {
+        let interrupt = self.interrupts.remove(&id)?;
+        self.timers.remove(&TimerKey::Expire(id));
+        self.task_mut(interrupt.task)?.entry(interrupt.ix, None)
+    }
+
+    /// The frame and the task of an id.
+    pub fn find_task(&self, id: TaskId) -> Option<(&Ns, &Frame, usize)> {
+        self.frames.iter().find_map(|(ns, frame)| {
+            frame.tasks.iter().position(|task| task.id == id).map(|index| (ns, frame, index))
+        })
+    }
+
+    /// The task of an id.
+    pub fn task(&self, id: TaskId) -> Option<&TaskState> {
+        self.find_task(id).and_then(|(_, frame, index)| frame.tasks.get(index))
+    }
+
+    fn task_mut(&mut self, id: TaskId) -> Option<&mut TaskState> {
+        self.frames.values_mut().find_map(|frame| frame.tasks.iter_mut().find(|task| task.id == id))
+    }
+
+    /// The root frame, once there is input.
+    pub fn root(&self) -> Option<&Frame> {
+        self.frames.get("")
+    }
+
+    /// The run that has not ended.
+    pub fn active_run(&self) -> Option<&RunState> {
+        self.run.as_ref().filter(|run| run.outcome.is_none())
+    }
+}
+
+/// Whether `inner` is a namespace inside `outer`.
+pub fn is_below(inner: &str, outer: &str) -> bool {
+    match inner.strip_prefix(outer) {
+        Some(rest) if outer.is_empty() => !rest.is_empty(),
+        Some(rest) => rest.starts_with('|'),
+        None => false,
+    }
+}
+
+fn question_head(interrupt: &Interrupt) -> CallHead {
+    CallHead {
+        kind: crate::record::CallKind::Question,
+        target: interrupt.node.clone(),
+        digest: interrupt.digest.clone(),
+        effect: graphs::EffectClass::ReadOnly,
+    }
+}
+
+fn apply_task(task: &mut TaskState, op: &Op) {
+    match op {
+        Op::TaskFinished { changes, route, cached, .. } => {
+            task.status = TaskStatus::Finished { changes: changes.clone(), route: route.clone(), cached: *cached };
+        }
+        Op::AttemptFailed { error, .. } => {
+            task.attempts += 1;
+            task.error = Some(error.clone());
+            cut_journal(task);
+        }
+        Op::TaskFailed { error, .. } => {
+            task.attempts += 1;
+            task.error = Some(error.clone());
+            task.status = TaskStatus::Failed;
+        }
+        Op::TaskReset { .. } => {
+            task.status = TaskStatus::Pending;
+            task.attempts = 0;
+            cut_journal(task);
+        }
+        Op::CallBegun { ix, head, .. } => {
+            if let Some(entry) = task.entry(*ix, Some(head)) {
+                entry.head = head.clone();
+                entry.begun = true;
+                entry.outcome = None;
+            }
+        }
+        Op::CallEnded { ix, head, outcome, .. } => {
+            let attempt = task.attempts;
+            if let Some(entry) = task.entry(*ix, head.as_ref()) {
+                entry.outcome = Some(outcome.clone());
+                entry.attempt = attempt;
+            }
+        }
+        _ => {}
+    }
+}
+
+/// After a failed attempt the calls behind the first failed one belong to the past: they may come out otherwise now.
+fn cut_journal(task: &mut TaskState) {
+    let failed = task.calls.iter().position(|call| matches!(call.outcome, Some(CallOutcome::Err(_))));
+    if let Some(ix) = failed
+        && ix + 1 < task.calls.len()
+    {
+        task.calls.truncate(ix + 1);
+        task.generation += 1;
+    }
+}
+
+impl Frame {
+    fn checkpoint(&mut self, ns: &str, id: CheckpointId, source: Source, next: (&[Change], &Plan), at: Timestamp) {
+        let (changes, plan) = next;
+        let tasks = std::mem::take(&mut self.tasks);
+        let written = tasks.iter().flat_map(|task| match &task.status {
+            TaskStatus::Finished { changes, .. } => changes.as_slice(),
+            _ => &[],
+        });
+        let all: Vec<&Change> = written.chain(changes).collect();
+        self.step += 1;
+        let version = u64::try_from(self.step + 2).unwrap_or(0);
+        channels::apply(&mut self.channels, &all, version);
+        self.parent = (self.checkpoint != CheckpointId(0)).then_some(self.checkpoint);
+        self.checkpoint = id;
+        self.source = source;
+        self.at = at;
+        self.plan = plan.clone();
+        self.tasks = planned(id, ns, plan);
+    }
+
+    /// A channel's value.
+    pub fn value(&self, channel: &str) -> Option<&Arc<Value>> {
+        self.channels.get(channel).map(|slot| &slot.value)
+    }
+}
+
+fn planned(checkpoint: CheckpointId, ns: &str, plan: &Plan) -> Vec<TaskState> {
+    let ids = plan.tasks.iter().enumerate().map(|(index, task)| task_id(checkpoint, ns, &task.node, index));
+    ids.map(TaskState::new).collect()
+}

@@ -1,0 +1,3 @@
+//! Ports: what the engine needs from the world, one trait a file.
+
+pub mod store;
