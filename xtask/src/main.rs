@@ -1,2 +1,46 @@
-//! One command for the repository.
-fn main() {}
+//! The one command of the repository: `cargo xtask test`, `tidy`, `fuzz`.
+//!
+//! It runs other programs and reads the tree; it must never be a dependency of a crate that ships.
+
+mod fuzz;
+mod shell;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What the repository can do for its developers.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run every check there is, installing system parts that are missing.
+    Test(test::Args),
+    /// Run the checks over the tree that no compiler makes.
+    Tidy(tidy::Args),
+    /// Run the fuzz targets under cargo-fuzz for a given time.
+    Fuzz(fuzz::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        Command::Test(args) => test::run(&args),
+        Command::Tidy(args) => tidy::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! `cargo xtask test`: every check there is, as a table of stages run one after the other.
+//!
+//! Each stage's output goes to a log of its own; the terminal shows one line a stage, and the log of the one that failed.
+//! The last line is the sum over all stages, `N passed, N failed`: this is what CI reads.
+
+mod counts;
+mod purity;
+pub(crate) mod tools;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+
+use self::counts::Counts;
+use self::tools::Tool;
+use crate::{shell, tidy};
+
+/// Lines of a failed stage's log that are shown; the rest is in the file.
+const MAX_SHOWN_LINES: usize = 400;
+
+/// When a stage runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Weight {
+    /// Always.
+    Light,
+    /// Not with `--quick`: minutes, or real processes that are killed.
+    Heavy,
+}
+
+/// What a stage does.
+enum Work {
+    /// A program that succeeds or not; counts as one check.
+    Program(&'static [&'static str]),
+    /// A test runner; its closing lines are counted, and running no test is a failure.
+    Tests(&'static [&'static str]),
+    /// A function of this crate.
+    Function(fn(&Context) -> Result<StageEnd>),
+}
+
+/// One line of the table.
+pub(crate) struct Stage {
+    pub(crate) name: &'static str,
+    about: &'static str,
+    weight: Weight,
+    needs: &'static [Tool],
+    env: &'static [(&'static str, &'static str)],
+    work: Work,
+}
+
+impl Stage {
+    const fn light(name: &'static str, about: &'static str, needs: &'static [Tool], work: Work) -> Self {
+        Self { name, about, weight: Weight::Light, needs, env: &[], work }
+    }
+}
+
+/// Every stage, in the order they run: the quick and telling ones first.
+pub(crate) const STAGES: &[Stage] = &[
+    Stage::light(
+        "fmt",
+        "the code is formatted",
+        &[tools::RUSTFMT],
+        Work::Program(&["cargo", "fmt", "--all", "--check", "--", "--color", "never"]),
+    ),
+    Stage::light("tidy", "the house rules hold (`cargo xtask tidy`)", &[], Work::Function(tidy_stage)),
+    Stage::light(
+        "purity",
+        "the pure crates depend on nothing that reaches the world",
+        &[],
+        Work::Function(purity::stage),
+    ),
+    Stage::light(
+        "clippy",
+        "no warning in any target",
+        &[tools::CC, tools::CLIPPY],
+        Work::Program(&["cargo", "clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]),
+    ),
+    Stage::light(
+        "nextest",
+        "unit, property, conformance and end-to-end tests",
+        &[tools::CC, tools::STRACE, tools::NEXTEST],
+        Work::Tests(&["cargo", "nextest", "run", "--workspace", "--locked", "--no-fail-fast"]),
+    ),
+    Stage::light(
+        "doctests",
+        "the examples in the documentation run",
+        &[tools::CC],
+        Work::Tests(&["cargo", "test", "--doc", "--workspace", "--locked"]),
+    ),
+];
+
+/// Options of `cargo xtask test`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only these stages (separated by commas; see --list).
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Leave out the heavy stages.
+    #[arg(long)]
+    quick: bool,
+    /// Run the later stages although one failed.
+    #[arg(long)]
+    keep_going: bool,
+    /// Name the stages and stop.
+    #[arg(long)]
+    list: bool,
+}
+
+/// What a stage may use.
+struct Context {
+    root: PathBuf,
+    logs: PathBuf,
+}
+
+/// How a stage ended.
+struct StageEnd {
+    counts: Counts,
+    output: String,
+}
+
+impl StageEnd {
+    /// A single check that held or not.
+    fn one(success: bool, output: String) -> Self {
+        Self { counts: Counts::one(success), output }
+    }
+}
+
+/// Runs the chosen stages.
+///
+/// # Errors
+/// The choice names no stage, or this program cannot write its logs.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    if args.list {
+        print!("{}", listing());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let chosen = choose(args)?;
+    let root = shell::repo_root()?;
+    let context = Context { logs: shell::target_dir(&root).join("xtask"), root };
+    std::fs::create_dir_all(&context.logs).with_context(|| format!("cannot create {}", context.logs.display()))?;
+    let started = Instant::now();
+    let mut total = Counts::default();
+    let mut failed = Vec::new();
+    for (stage_idx, stage) in chosen.iter().enumerate() {
+        let counts = run_stage(&context, stage);
+        total = total.plus(counts);
+        if counts.failed > 0 {
+            failed.push(stage.name);
+            if !args.keep_going {
+                for skipped in &chosen[stage_idx + 1..] {
+                    println!("{:<12} not run", skipped.name);
+                }
+                break;
+            }
+        }
+    }
+    Ok(close(&failed, total, started.elapsed()))
+}
+
+fn listing() -> String {
+    let line = |stage: &Stage| {
+        let weight = if stage.weight == Weight::Heavy { " (heavy)" } else { "" };
+        format!("{:<12} {}{weight}\n", stage.name, stage.about)
+    };
+    STAGES.iter().map(line).collect()
+}
+
+fn choose(args: &Args) -> Result<Vec<&'static Stage>> {
+    let known: BTreeSet<&str> = STAGES.iter().map(|stage| stage.name).collect();
+    if let Some(unknown) = args.only.iter().find(|name| !known.contains(name.as_str())) {
+        anyhow::bail!("no stage is called {unknown:?}; there are {}", Vec::from_iter(known).join(", "));
+    }
+    let is_chosen = |stage: &&Stage| {
+        let named = args.only.iter().any(|name| name == stage.name);
+        named || args.only.is_empty() && !(args.quick && stage.weight == Weight::Heavy)
+    };
+    Ok(STAGES.iter().filter(is_chosen).collect())
+}
+
+/// Runs one stage and prints its line; a stage that cannot run at all has failed.
+fn run_stage(context: &Context, stage: &Stage) -> Counts {
+    let started = Instant::now();
+    let log = context.logs.join(format!("{}.log", stage.name));
+    let end = tools::ensure(context, stage.needs)
+        .and_then(|()| perform(context, stage, &log))
+        .unwrap_or_else(|error| StageEnd::one(false, format!("{error:#}\n")));
+    let word = if end.counts.failed == 0 { "ok" } else { "FAILED" };
+    println!("{:<12} {word:<6} {:>7.1} s   {}", stage.name, started.elapsed().as_secs_f64(), end.counts.describe());
+    if end.counts.failed > 0 {
+        print!("{}", tail(&end.output, &log));
+    }
+    end.counts
+}
+
+fn perform(context: &Context, stage: &Stage, log: &Path) -> Result<StageEnd> {
+    let words = match stage.work {
+        Work::Function(function) => return function(context),
+        Work::Program(words) | Work::Tests(words) => words,
+    };
+    let mut command = shell::command(&context.root, words);
+    command.envs(stage.env.iter().copied());
+    if std::env::var_os("CI").is_some() {
+        command.env("CARGO_INCREMENTAL", "0");
+    }
+    let finished = shell::run_logged(command, log)?;
+    let counts = match stage.work {
+        Work::Tests(_) => counts::of_tests(&finished.output, finished.success),
+        Work::Program(_) | Work::Function(_) => Counts::one(finished.success),
+    };
+    Ok(StageEnd { counts, output: finished.output })
+}
+
+/// The end of a failed stage's output, and where the whole is.
+fn tail(output: &str, log: &Path) -> String {
+    let lines: Vec<&str> = output.lines().collect();
+    let n_hidden = lines.len().saturating_sub(MAX_SHOWN_LINES);
+    let mut shown = String::new();
+    if n_hidden > 0 {
+        shown.push_str(&format!("    … {n_hidden} more lines in {}\n", log.display()));
+    }
+    for line in &lines[n_hidden..] {
+        shown.push_str(&format!("    {line}\n"));
+    }
+    shown
+}
+
+fn close(failed: &[&str], total: Counts, elapsed: Duration) -> ExitCode {
+    println!("\nall in {:.0} s", elapsed.as_secs_f64());
+    for name in failed {
+        println!("stage {name} failed; alone: cargo xtask test --only {name}");
+    }
+    println!("{}", total.closing_line());
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn tidy_stage(_: &Context) -> Result<StageEnd> {
+    let report = tidy::check_tree(None)?;
+    let counts = Counts { passed: report.checks - report.failed_checks, failed: report.failed_checks, skipped: 0 };
+    Ok(StageEnd { counts, output: report.text })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(only: &[&str], quick: bool) -> Args {
+        Args { only: only.iter().map(ToString::to_string).collect(), quick, keep_going: false, list: false }
+    }
+
+    #[test]
+    fn stages_have_names_of_their_own() {
+        let names: BTreeSet<_> = STAGES.iter().map(|stage| stage.name).collect();
+        assert_eq!(names.len(), STAGES.len());
+    }
+
+    #[test]
+    fn the_choice_is_by_name_or_by_weight() {
+        let names = |args: &Args| choose(args).map(|stages| stages.iter().map(|stage| stage.name).collect::<Vec<_>>());
+        assert_eq!(names(&args(&["doctests", "fmt"], true)).unwrap(), ["fmt", "doctests"]);
+        assert_eq!(names(&args(&[], false)).unwrap().len(), STAGES.len());
+        let quick = choose(&args(&[], true)).unwrap();
+        assert!(quick.iter().all(|stage| stage.weight == Weight::Light));
+        let error = names(&args(&["fnt"], false)).unwrap_err().to_string();
+        assert!(error.starts_with("no stage is called \"fnt\"; there are "), "{error}");
+    }
+
+    #[test]
+    fn a_stage_that_cannot_start_has_failed() {
+        let dir = tempfile::tempdir().unwrap();
+        let context = Context { root: dir.path().to_owned(), logs: dir.path().to_owned() };
+        let stage = |words| Stage::light("sample", "a sample", &[], Work::Program(words));
+        assert_eq!(run_stage(&context, &stage(&["true"])), Counts::one(true));
+        assert_eq!(run_stage(&context, &stage(&["false"])), Counts::one(false));
+        assert_eq!(run_stage(&context, &stage(&["no-such-program"])), Counts::one(false));
+    }
+
+    #[test]
+    fn a_long_log_is_cut_and_named() {
+        let output: String = (0..MAX_SHOWN_LINES + 3).map(|i| format!("line {i}\n")).collect();
+        let shown = tail(&output, Path::new("logs/x.log"));
+        assert!(shown.starts_with("    … 3 more lines in logs/x.log\n    line 3\n"), "{}", &shown[..80]);
+    }
+}

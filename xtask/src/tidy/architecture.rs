@@ -1,0 +1,143 @@
+//! Numbered invariants: each says what holds it, what it names exists, and each reference in code leads to one.
+//!
+//! In `ARCHITECTURE.md` an invariant is a paragraph or list item that opens with its number in bold, `**I-3**`, and names in
+//! backticks after the words `Held by` the tests, checks of `cargo xtask tidy`, stages of `cargo xtask test` or lints that
+//! keep it.
+
+use std::collections::BTreeSet;
+
+use super::tree::{SourceFile, Tree};
+use super::{CHECKS, Problem};
+use crate::test::STAGES;
+
+const PAGE: &str = "ARCHITECTURE.md";
+
+pub(super) fn check(tree: &Tree) -> Vec<Problem> {
+    let Some(page) = tree.file(PAGE) else {
+        return vec![Problem::new(PAGE, 1, "is missing: the layers and the numbered invariants live there")];
+    };
+    let invariants = invariants(page);
+    if invariants.is_empty() {
+        return vec![Problem::new(PAGE, 1, "has no invariant: open a paragraph with `**I-1**`")];
+    }
+    let holders = holders(tree);
+    let mut problems = Vec::new();
+    for invariant in &invariants {
+        if invariant.held_by.is_empty() {
+            problems.push(Problem::new(
+                PAGE,
+                invariant.line,
+                format!("{} does not say what holds it: `Held by` and a name in backticks", invariant.number),
+            ));
+        }
+        for name in invariant.held_by.iter().filter(|name| !exists(name, &holders)) {
+            problems.push(Problem::new(
+                PAGE,
+                invariant.line,
+                format!("{} is held by `{name}`, which is no test, check, stage or lint", invariant.number),
+            ));
+        }
+    }
+    let numbers: BTreeSet<&str> = invariants.iter().map(|invariant| invariant.number.as_str()).collect();
+    problems.extend(dangling_references(tree, &numbers));
+    problems
+}
+
+struct Invariant {
+    number: String,
+    line: usize,
+    held_by: Vec<String>,
+}
+
+fn invariants(page: &SourceFile) -> Vec<Invariant> {
+    let mut found: Vec<(Invariant, String)> = Vec::new();
+    let mut inside = false;
+    for (line, text) in page.lines() {
+        let start = text.trim_start_matches(['*', '-', '#', '>', '|', ' ']);
+        if text.contains("**I-") && start.starts_with("I-") {
+            let number: String = start.chars().take_while(|c| c.is_alphanumeric() || *c == '-').collect();
+            found.push((Invariant { number, line, held_by: Vec::new() }, String::new()));
+            inside = true;
+        }
+        inside &= !text.trim().is_empty() && !text.starts_with('#');
+        if let Some((_, body)) = found.last_mut().filter(|_| inside) {
+            body.push_str(text);
+            body.push(' ');
+        }
+    }
+    found.into_iter().map(|(invariant, body)| Invariant { held_by: names_after_held_by(&body), ..invariant }).collect()
+}
+
+fn names_after_held_by(body: &str) -> Vec<String> {
+    let Some((_, after)) = body.split_once("Held by").or_else(|| body.split_once("held by")) else { return Vec::new() };
+    after.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// Names that can hold an invariant: functions in test code, checks and stages.
+fn holders(tree: &Tree) -> BTreeSet<String> {
+    let mut names: BTreeSet<String> = CHECKS.iter().map(|check| check.name.to_owned()).collect();
+    names.extend(STAGES.iter().map(|stage| stage.name.to_owned()));
+    for (file, rust) in tree.rust_files() {
+        let tests = rust.functions.iter().filter(|function| file.is_test_line(function.line));
+        names.extend(tests.map(|function| function.name.clone()));
+        if file.is_test_line(1) {
+            names.insert(file.path.clone());
+        }
+    }
+    names.extend(tree.with_suffix("clippy.toml").map(|file| file.path.clone()));
+    names
+}
+
+/// A lint is named with its tool; a test may be named with its module.
+fn exists(name: &str, holders: &BTreeSet<String>) -> bool {
+    let last = name.rsplit("::").next().unwrap_or(name);
+    name.starts_with("clippy::") || name.starts_with("rustc::") || holders.contains(name) || holders.contains(last)
+}
+
+fn dangling_references(tree: &Tree, numbers: &BTreeSet<&str>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (file, _) in tree.rust_files().filter(|(file, _)| !file.path.starts_with("xtask/")) {
+        for (line, text) in file.lines() {
+            for number in references(text).into_iter().filter(|number| !numbers.contains(number.as_str())) {
+                problems.push(Problem::new(&file.path, line, format!("{number} is not an invariant of {PAGE}")));
+            }
+        }
+    }
+    problems
+}
+
+/// `I-7` in the comment of a line.
+fn references(text: &str) -> Vec<String> {
+    let Some((_, comment)) = text.split_once("//") else { return Vec::new() };
+    let words = comment.split(|c: char| !(c.is_alphanumeric() || c == '-'));
+    let is_number =
+        |word: &&str| word.strip_prefix("I-").is_some_and(|n| !n.is_empty() && n.chars().all(|c| c.is_ascii_digit()));
+    words.filter(is_number).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tree::found;
+    use super::*;
+
+    const PAGE_TEXT: &str = "# A\n\n**I-1** No clock in the core. Held by `purity`\nand `graphs/clippy.toml`.\n\n* **I-2** Order. Held by `order_is_declared`.\n\n**I-3** Nothing.\n";
+
+    #[test]
+    fn bad_samples_are_flagged() {
+        let clippy = ("graphs/clippy.toml", "");
+        let code = ("graphs/src/a.rs", "//! A.\n// I-2 and I-9 matter here.\n");
+        let problems = found(check, &[(PAGE, PAGE_TEXT), clippy, code]);
+        assert_eq!(problems.len(), 3, "{problems:?}");
+        assert!(problems[0].starts_with("ARCHITECTURE.md:6: I-2 is held by `order_is_declared`, which is no test"));
+        assert!(problems[1].starts_with("ARCHITECTURE.md:8: I-3 does not say what holds it"));
+        assert!(problems[2].starts_with("graphs/src/a.rs:2: I-9 is not an invariant"));
+        assert_eq!(found(check, &[]).len(), 1);
+    }
+
+    #[test]
+    fn a_named_test_holds_an_invariant() {
+        let page = "# A\n\n**I-2** Order. Held by `core::order_is_declared`.\n";
+        let test = ("graphs/src/a.rs", "//! A.\n#[cfg(test)]\nmod tests {\n    fn order_is_declared() {}\n}\n");
+        assert_eq!(found(check, &[(PAGE, page), test]), [] as [&str; 0]);
+    }
+}
