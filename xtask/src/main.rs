@@ -1,7 +1,8 @@
-//! The one command of the repository: `cargo xtask test`, `tidy`, `fuzz`.
+//! The one command of the repository: `cargo xtask test`, `tidy`, `bench`, `fuzz`.
 //!
 //! It runs other programs and reads the tree; it must never be a dependency of a crate that ships.
 
+mod bench;
 mod fuzz;
 mod shell;
 mod test;
@@ -25,6 +26,8 @@ enum Command {
     Test(test::Args),
     /// Run the checks over the tree that no compiler makes.
     Tidy(tidy::Args),
+    /// Measure the workloads W1 to W7, ours and the peers in turn, and write docs/benchmarks.md.
+    Bench(bench::Args),
     /// Run the fuzz targets under cargo-fuzz for a given time.
     Fuzz(fuzz::Args),
 }
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Test(args) => test::run(&args),
         Command::Tidy(args) => tidy::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
     };
     match outcome {
