@@ -47,6 +47,9 @@ pub(crate) struct Args {
     /// The folder with the programs of the Rust peers.
     #[arg(long, env = "PEERS_RUST_BIN")]
     rust_peers: Option<PathBuf>,
+    /// Our own program, when it is built already: to set two builds side by side.
+    #[arg(long)]
+    program: Option<PathBuf>,
     /// Cargo profile of our own program.
     #[arg(long, default_value = "release")]
     profile: String,
@@ -90,7 +93,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         if !args.add {
             std::fs::write(&file, "").with_context(|| format!("cannot write {}", file.display()))?;
         }
-        let program = harness::build_ours(&root, &args.profile)?;
+        let program = args.program.clone().map_or_else(|| harness::build_ours(&root, &args.profile), Ok)?;
         let mut bench = Bench { program, sides, work, file: file.clone(), limit: Duration::from_secs(args.limit) };
         for round in 0..args.rounds {
             bench.round(round, &chosen)?;
