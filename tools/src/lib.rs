@@ -1,1 +1,3 @@
-//! Placeholder replaced by the first commit of this crate.
+//! Tools over MCP: the client hub, and the servers that ship with the runtime.
+
+pub mod hub;

@@ -1,0 +1,216 @@
+//! The hub as its users see it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::hash::{BuildHasher, Hasher};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::config::ServerConfig;
+use super::era::Era;
+use super::error::{ToolError, ToolErrorClass};
+use super::inventory::Inventory;
+use super::limits::DRAIN_DEFAULT;
+use super::outcome::ToolOutcome;
+use super::pin::Pin;
+use super::reaper::Reaper;
+use super::reference::Lookup;
+use super::server::{Server, near_names};
+
+/// How often [`Hub::close`] looks whether the last call has ended.
+const DRAIN_POLL: Duration = Duration::from_millis(10);
+
+/// One step a server reports about a running call.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Progress {
+    /// How far it is, in units of the server.
+    pub done: f64,
+    /// How far it will go, if known.
+    pub total: Option<f64>,
+    /// What it says. Untrusted text, shortened.
+    pub message: Option<String>,
+}
+
+/// Where progress goes. A full channel loses steps, never the call.
+pub type ProgressSink = mpsc::Sender<Progress>;
+
+/// How one call is made. `CallOptions::default()` takes everything from the server's configuration.
+#[derive(Debug, Clone, Default)]
+pub struct CallOptions {
+    /// Whole time, from the moment the server is ready; the start of a server has its own limit.
+    pub timeout: Option<Duration>,
+    /// Time without progress.
+    pub idle: Option<Duration>,
+    /// Stable key of the call, the same on every attempt; handed to the tool in `_meta`.
+    pub idempotency_key: Option<String>,
+    /// Cancels the call; the server is told.
+    pub cancel: CancellationToken,
+    /// Receives progress.
+    pub progress: Option<ProgressSink>,
+    /// The tool must still be the one with this pin.
+    pub expected_pin: Option<Pin>,
+    /// Bytes of the result handed on.
+    pub max_result_bytes: Option<usize>,
+}
+
+/// What all servers of a hub share.
+pub struct HubOptions {
+    /// Directory under which servers without a `cwd` get an empty one of their own. By default a new one in the
+    /// system's temporary directory, removed with the hub.
+    pub work_root: Option<PathBuf>,
+    /// Looks up `${NAME}`. By default the environment of this process.
+    pub lookup: Box<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    /// How long [`Hub::close`] waits for calls in flight.
+    pub drain: Duration,
+}
+
+impl Default for HubOptions {
+    fn default() -> Self {
+        Self { work_root: None, lookup: Box::new(|name| std::env::var(name).ok()), drain: DRAIN_DEFAULT }
+    }
+}
+
+impl fmt::Debug for HubOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HubOptions")
+            .field("work_root", &self.work_root)
+            .field("drain", &self.drain)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Shared by every server of a hub.
+pub(super) struct HubContext {
+    pub(super) work_root: PathBuf,
+    owns_work_root: bool,
+    pub(super) lookup: Box<Lookup>,
+    pub(super) reaper: Arc<Reaper>,
+}
+
+impl HubContext {
+    fn new(work_root: Option<PathBuf>, lookup: Box<Lookup>) -> Self {
+        let owns_work_root = work_root.is_none();
+        // A name nobody can have prepared for us in a shared directory.
+        let chance = std::hash::RandomState::new().build_hasher().finish();
+        let own = || std::env::temp_dir().join(format!("interlock-servers-{}-{chance:016x}", std::process::id()));
+        Self { work_root: work_root.unwrap_or_else(own), owns_work_root, lookup, reaper: Arc::default() }
+    }
+}
+
+impl Drop for HubContext {
+    fn drop(&mut self) {
+        if self.owns_work_root {
+            // Absent when no server was started.
+            let _ = std::fs::remove_dir_all(&self.work_root);
+        }
+    }
+}
+
+/// Every tool server an agent can reach. Cheap to clone.
+#[derive(Clone)]
+pub struct Hub(Arc<Inner>);
+
+struct Inner {
+    servers: BTreeMap<String, Arc<Server>>,
+    closing: AtomicBool,
+    drain: Duration,
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Hub").field(&self.servers()).finish()
+    }
+}
+
+impl Hub {
+    /// A hub with default options. Nothing is started yet. Of two configurations of one name the last counts.
+    pub fn new(configs: Vec<ServerConfig>) -> Self {
+        Self::with_options(configs, HubOptions::default())
+    }
+
+    /// A hub with its own directory, variables or patience.
+    pub fn with_options(configs: Vec<ServerConfig>, options: HubOptions) -> Self {
+        let context = Arc::new(HubContext::new(options.work_root, options.lookup));
+        let servers =
+            configs.into_iter().map(|config| (config.name.clone(), Server::new(config, context.clone()))).collect();
+        Self(Arc::new(Inner { servers, closing: AtomicBool::new(false), drain: options.drain }))
+    }
+
+    /// Names of the configured servers.
+    pub fn servers(&self) -> Vec<&str> {
+        self.0.servers.keys().map(String::as_str).collect()
+    }
+
+    /// Configuration of a server.
+    pub fn config(&self, server: &str) -> Option<&ServerConfig> {
+        self.0.servers.get(server).map(|server| &server.config)
+    }
+
+    /// Era a server was found to speak; `None` until it was started once.
+    pub async fn era(&self, server: &str) -> Option<Era> {
+        self.0.servers.get(server)?.era().await
+    }
+
+    /// A fresh list of a server's tools, starting it if needed. Never from a cache.
+    ///
+    /// # Errors
+    /// When the server cannot be started or its list as a whole is unusable; a single bad tool is a
+    /// [`Defect`](super::Defect) of the inventory.
+    pub async fn list_tools(&self, server: &str) -> Result<Inventory, ToolError> {
+        self.server(server)?.list().await
+    }
+
+    /// Makes one call, exactly as asked and at most once.
+    ///
+    /// A tool that reports its own failure is a [`ToolOutcome`] with `is_error`.
+    ///
+    /// # Errors
+    /// Everything else; [`ToolError::delivery`] says whether the tool can have run.
+    pub async fn call(
+        &self,
+        server: &str,
+        tool: &str,
+        args: Value,
+        options: CallOptions,
+    ) -> Result<ToolOutcome, ToolError> {
+        self.server(server).map_err(|error| error.about(tool))?.call(tool, args, options).await
+    }
+
+    /// Calls that have begun and not ended.
+    pub fn in_flight(&self) -> usize {
+        self.0.servers.values().map(|server| server.in_flight()).sum()
+    }
+
+    /// Refuses new calls, waits a while for those in flight, then ends every server and its process group.
+    pub async fn close(&self) {
+        self.0.closing.store(true, Ordering::Release);
+        let drained = async {
+            while self.in_flight() > 0 {
+                tokio::time::sleep(DRAIN_POLL).await;
+            }
+        };
+        if tokio::time::timeout(self.0.drain, drained).await.is_err() {
+            tracing::warn!(in_flight = self.in_flight(), "tool servers are closed under calls in flight");
+        }
+        join_all(self.0.servers.values().map(|server| server.close())).await;
+    }
+
+    fn server(&self, name: &str) -> Result<&Arc<Server>, ToolError> {
+        if self.0.closing.load(Ordering::Acquire) {
+            return Err(ToolError::server(ToolErrorClass::Unavailable, name, "the hub is closed"));
+        }
+        self.0.servers.get(name).ok_or_else(|| {
+            let error = ToolError::server(ToolErrorClass::NotFound, name, "no server of this name is configured");
+            let near = near_names(name, self.0.servers.keys());
+            if near.is_empty() { error } else { error.fix(format!("did you mean {}?", near.join(" or "))) }
+        })
+    }
+}

@@ -1,0 +1,136 @@
+//! One request on its way: how far it got, and what the server said about it meanwhile.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::Weak;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use parking_lot::Mutex;
+use rmcp::model::{
+    ClientJsonRpcMessage, ClientRequest, GetExtensions, GetMeta, JsonRpcMessage, NumberOrString, ProgressToken,
+    RequestId,
+};
+use tokio::sync::Notify;
+
+use super::error::Delivery;
+use super::front::{Progress, ProgressSink};
+
+/// Entries at which those of finished requests are swept out.
+const SWEEP_AT: usize = 64;
+
+const WAITING: u8 = 0;
+const BEGUN: u8 = 1;
+const WITHDRAWN: u8 = 2;
+
+/// Watches one request. The writer asks [`Tap::begin`] before the first byte; whoever gives up asks [`Tap::withdraw`].
+/// Exactly one of them wins, so "not sent" is a fact and not a guess.
+#[derive(Debug, Default)]
+pub(super) struct Tap {
+    phase: AtomicU8,
+    progress: Option<ProgressSink>,
+    /// Woken by each progress notification.
+    pub(super) activity: Notify,
+}
+
+impl Tap {
+    pub(super) fn new(progress: Option<ProgressSink>) -> Arc<Self> {
+        Arc::new(Self { progress, ..Self::default() })
+    }
+
+    /// Called by the writer before the first byte; `false` means the caller has withdrawn the request.
+    pub(super) fn begin(&self) -> bool {
+        self.phase.compare_exchange(WAITING, BEGUN, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Called by the writer when the pipe refused the very first byte.
+    pub(super) fn nothing_written(&self) {
+        let _ = self.phase.compare_exchange(BEGUN, WITHDRAWN, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Called when no answer is awaited any more. From here on the request cannot leave if it has not begun to.
+    pub(super) fn withdraw(&self) -> Delivery {
+        match self.phase.compare_exchange(WAITING, WITHDRAWN, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) | Err(WITHDRAWN) => Delivery::NotSent,
+            Err(_) => Delivery::Unknown,
+        }
+    }
+
+    fn progressed(&self, progress: Progress) {
+        if let Some(sink) = &self.progress {
+            // A slow listener loses steps, never the call: the next step says more.
+            let _ = sink.try_send(progress);
+        }
+        self.activity.notify_one();
+    }
+}
+
+/// The requests of one connection that are watched.
+#[derive(Debug, Default)]
+pub(super) struct Taps(Mutex<Maps>);
+
+#[derive(Debug, Default)]
+struct Maps {
+    by_id: HashMap<RequestId, Weak<Tap>>,
+    by_token: HashMap<ProgressToken, Weak<Tap>>,
+}
+
+impl Taps {
+    /// Registers an outgoing message that carries a tap; the message is about to be written.
+    pub(super) fn register(&self, message: &ClientJsonRpcMessage) -> Option<Arc<Tap>> {
+        let JsonRpcMessage::Request(envelope) = message else { return None };
+        let tap = tap_of(&envelope.request)?;
+        let mut maps = self.0.lock();
+        if maps.by_id.len() >= SWEEP_AT {
+            maps.by_id.retain(|_, tap| tap.strong_count() > 0);
+            maps.by_token.retain(|_, tap| tap.strong_count() > 0);
+        }
+        maps.by_id.insert(envelope.id.clone(), Arc::downgrade(&tap));
+        if let Some(token) = envelope.request.get_meta().get_progress_token() {
+            maps.by_token.insert(token, Arc::downgrade(&tap));
+        }
+        Some(tap)
+    }
+
+    /// Takes the tap a response belongs to. Some servers turn a numeric id into a string.
+    pub(super) fn answered(&self, id: &RequestId) -> Option<(RequestId, Arc<Tap>)> {
+        let mut maps = self.0.lock();
+        let id = match id {
+            NumberOrString::String(text) if !maps.by_id.contains_key(id) => RequestId::Number(text.parse().ok()?),
+            id => id.clone(),
+        };
+        let tap = maps.by_id.remove(&id)?.upgrade()?;
+        Some((id, tap))
+    }
+
+    pub(super) fn progressed(&self, token: &ProgressToken, progress: Progress) {
+        let tap = self.0.lock().by_token.get(token).and_then(Weak::upgrade);
+        if let Some(tap) = tap {
+            tap.progressed(progress);
+        }
+    }
+}
+
+fn tap_of(request: &ClientRequest) -> Option<Arc<Tap>> {
+    request.extensions().get::<Arc<Tap>>().cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn either_the_writer_or_the_caller_wins() {
+        let tap = Tap::new(None);
+        assert_eq!(tap.withdraw(), Delivery::NotSent);
+        assert!(!tap.begin(), "a withdrawn request is never written");
+
+        let tap = Tap::new(None);
+        assert!(tap.begin());
+        assert_eq!(tap.withdraw(), Delivery::Unknown);
+
+        let tap = Tap::new(None);
+        assert!(tap.begin());
+        tap.nothing_written();
+        assert_eq!(tap.withdraw(), Delivery::NotSent);
+    }
+}

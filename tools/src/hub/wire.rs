@@ -1,0 +1,314 @@
+//! The line transport below `rmcp`: bounded, counted, and honest about what was written.
+//!
+//! It replaces the library's own line transport because that one drops an oversized reply with a log line only, cannot
+//! say whether a request left, and decodes results into an untagged union in which one malformed tool, or a valid result
+//! of an unlucky shape, is lost. Results of watched requests therefore pass through as raw JSON; `inventory` and `outcome` read them.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use rmcp::RoleClient;
+use rmcp::model::{
+    ClientJsonRpcMessage, CustomResult, ErrorData, ProgressNotificationParam, RequestId, ServerJsonRpcMessage,
+    ServerResult,
+};
+use rmcp::transport::Transport;
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio_util::sync::CancellationToken;
+
+use super::dial::Pipes;
+use super::error::quote;
+use super::flood::FloodGate;
+use super::front::Progress;
+use super::limits::{GARBAGE_LINES_MAX, NOTIFICATION_BURST_MAX, NOTIFICATIONS_PER_SECOND};
+use super::lines::{LineRead, LineReader};
+use super::tap::{Tap, Taps};
+
+/// Why a connection ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The server closed its output.
+    Closed,
+    /// The process ended, with this status.
+    Exited(String),
+    /// A message was longer than this many bytes.
+    LineTooLong(usize),
+    /// More notifications than the rate allows.
+    Flood,
+    /// More unreadable lines than are tolerated.
+    Garbage,
+    /// Reading failed.
+    ReadFailed(String),
+    /// The server does not read what it is sent.
+    NotReading,
+    /// The hub closed the connection.
+    ClosedByUs,
+}
+
+impl Fault {
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Self::Closed => "the server closed its output".into(),
+            Self::Exited(status) => format!("the server process ended ({status})"),
+            Self::LineTooLong(max) => format!("the server sent a message of more than {max} bytes"),
+            Self::Flood => format!(
+                "the server sent more than {NOTIFICATIONS_PER_SECOND} notifications per second and was detached"
+            ),
+            Self::Garbage => format!("the server wrote more than {GARBAGE_LINES_MAX} lines that are not MCP messages"),
+            Self::ReadFailed(error) => format!("reading from the server failed: {error}"),
+            Self::NotReading => "the server does not read its input".into(),
+            Self::ClosedByUs => "the connection was closed".into(),
+        }
+    }
+}
+
+/// What the two ends of a connection know about it.
+#[derive(Debug, Default)]
+pub(super) struct WireState {
+    server: String,
+    fault: Mutex<Option<Fault>>,
+    /// The connection is over for everybody; nothing is read or written any more.
+    pub(super) dead: CancellationToken,
+    /// The server's output has ended; everything before it was delivered.
+    pub(super) drained: CancellationToken,
+    /// The handshake is over: from here on a response nobody asked for is a stray.
+    pub(super) attached: AtomicBool,
+    /// The server said its tools changed.
+    pub(super) tools_changed: AtomicBool,
+    taps: Taps,
+    garbage: AtomicU32,
+    strays: AtomicU32,
+    oddity: Mutex<Option<String>>,
+}
+
+impl WireState {
+    pub(super) fn new(server: &str) -> Arc<Self> {
+        Arc::new(Self { server: server.into(), ..Self::default() })
+    }
+
+    /// Ends the connection. The first reason stays, except that a process's end explains a closed pipe.
+    pub(super) fn fail(&self, fault: Fault) {
+        self.note(fault);
+        self.dead.cancel();
+    }
+
+    /// Records a reason without ending the connection.
+    pub(super) fn note(&self, fault: Fault) {
+        let mut slot = self.fault.lock();
+        let explains = matches!((&*slot, &fault), (Some(Fault::Closed), Fault::Exited(_)));
+        if slot.is_none() || explains {
+            *slot = Some(fault);
+        }
+    }
+
+    pub(super) fn fault(&self) -> Option<Fault> {
+        self.fault.lock().clone()
+    }
+
+    /// What was odd on this connection, for the message of a call that got no answer.
+    pub(super) fn oddities(&self) -> Option<String> {
+        let strays = self.strays.load(Ordering::Relaxed);
+        let garbage = self.garbage.load(Ordering::Relaxed);
+        let last = self.oddity.lock().clone();
+        let last = last?;
+        Some(format!(
+            "meanwhile it sent {strays} answers nobody asked for and {garbage} unreadable lines, the last: {last}"
+        ))
+    }
+
+    fn odd(&self, counter: &AtomicU32, text: String) -> u32 {
+        *self.oddity.lock() = Some(text);
+        counter.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+}
+
+type Writer = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// One connection, as `rmcp` sees it.
+pub(super) struct Wire {
+    lines: LineReader<Box<dyn AsyncRead + Send + Unpin>>,
+    write: Arc<tokio::sync::Mutex<Option<Writer>>>,
+    state: Arc<WireState>,
+    gate: FloodGate,
+    bytes_max: usize,
+}
+
+impl Wire {
+    pub(super) fn new(pipes: Pipes, bytes_max: usize, state: Arc<WireState>) -> Self {
+        Self {
+            lines: LineReader::new(pipes.read, bytes_max),
+            write: Arc::new(tokio::sync::Mutex::new(Some(pipes.write))),
+            state,
+            gate: FloodGate::new(NOTIFICATION_BURST_MAX, NOTIFICATIONS_PER_SECOND, Instant::now()),
+            bytes_max,
+        }
+    }
+
+    fn line(&mut self, line: &[u8]) -> Option<ServerJsonRpcMessage> {
+        let line = line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line).trim_ascii();
+        if line.is_empty() {
+            return None;
+        }
+        let Ok(Value::Object(message)) = serde_json::from_slice(line) else {
+            return self.garbage(&String::from_utf8_lossy(line));
+        };
+        match (message.get("method").and_then(Value::as_str), message.contains_key("id")) {
+            (None, true) => self.response(message),
+            (None, false) => self.garbage("a message with neither a method nor an id"),
+            (Some(_), _) if !self.gate.admit(Instant::now()) => {
+                self.state.fail(Fault::Flood);
+                None
+            }
+            (Some(_), true) => self.typed(Value::Object(message)),
+            (Some(method), false) => {
+                let method = method.to_owned();
+                self.notification(&method, message)
+            }
+        }
+    }
+
+    fn notification(&self, method: &str, mut message: serde_json::Map<String, Value>) -> Option<ServerJsonRpcMessage> {
+        let params = message.get_mut("params").map(Value::take).unwrap_or_default();
+        match method {
+            "notifications/progress" => {
+                if let Ok(step) = serde_json::from_value::<ProgressNotificationParam>(params) {
+                    let progress = Progress {
+                        done: step.progress,
+                        total: step.total,
+                        message: step.message.map(|text| quote(&text)),
+                    };
+                    self.state.taps.progressed(&step.progress_token, progress);
+                }
+                None
+            }
+            "notifications/message" => {
+                let text = params.get("data").map(Value::to_string).unwrap_or_default();
+                tracing::info!(target: "interlock::mcp::log", server = self.state.server, message = quote(&text));
+                None
+            }
+            "notifications/tools/list_changed" => {
+                self.state.tools_changed.store(true, Ordering::Release);
+                None
+            }
+            _ => {
+                message.insert("params".into(), params);
+                // Unknown notifications are allowed by the protocol; one that does not decode is none of ours.
+                serde_json::from_value(Value::Object(message)).ok()
+            }
+        }
+    }
+
+    fn response(&self, mut message: serde_json::Map<String, Value>) -> Option<ServerJsonRpcMessage> {
+        let id = message.get("id").cloned().and_then(|id| serde_json::from_value::<RequestId>(id).ok());
+        let Some(tapped) = id.as_ref().and_then(|id| self.state.taps.answered(id)) else {
+            if self.state.attached.load(Ordering::Acquire) {
+                let id = message.get("id").map(Value::to_string).unwrap_or_default();
+                let text = format!("an answer to request {}", quote(&id));
+                tracing::debug!(server = self.state.server, text, "unexpected message");
+                self.state.odd(&self.state.strays, text);
+            }
+            return self.typed(Value::Object(message));
+        };
+        let id = tapped.0;
+        if let Some(result) = message.remove("result") {
+            return Some(ServerJsonRpcMessage::response(ServerResult::CustomResult(CustomResult::new(result)), id));
+        }
+        let error = message.remove("error").and_then(|error| serde_json::from_value::<ErrorData>(error).ok());
+        let error = error
+            .unwrap_or_else(|| ErrorData::internal_error("the answer has neither a result nor a readable error", None));
+        Some(ServerJsonRpcMessage::error(error, Some(id)))
+    }
+
+    fn typed(&self, message: Value) -> Option<ServerJsonRpcMessage> {
+        match serde_json::from_value(message) {
+            Ok(message) => Some(message),
+            Err(error) => self.garbage(&format!("a message that does not decode: {error}")),
+        }
+    }
+
+    fn garbage<T>(&self, text: &str) -> Option<T> {
+        let text = quote(text);
+        tracing::debug!(server = self.state.server, text, "line is not an MCP message");
+        if self.state.odd(&self.state.garbage, text) > GARBAGE_LINES_MAX {
+            self.state.fail(Fault::Garbage);
+        }
+        None
+    }
+}
+
+impl Transport<RoleClient> for Wire {
+    type Error = io::Error;
+
+    fn send(&mut self, message: ClientJsonRpcMessage) -> impl Future<Output = io::Result<()>> + Send + 'static {
+        let tap = self.state.taps.register(&message);
+        let bytes = serde_json::to_vec(&message);
+        let write = self.write.clone();
+        let dead = self.state.dead.clone();
+        async move {
+            let mut bytes = bytes?;
+            bytes.push(b'\n');
+            tokio::select! {
+                biased;
+                () = dead.cancelled() => Err(io::ErrorKind::NotConnected.into()),
+                written = write_line(&write, &bytes, tap.as_deref()) => written,
+            }
+        }
+    }
+
+    async fn receive(&mut self) -> Option<ServerJsonRpcMessage> {
+        loop {
+            let read = tokio::select! {
+                biased;
+                () = self.state.dead.cancelled() => return None,
+                read = self.lines.next() => read,
+            };
+            match read {
+                LineRead::Line(line) => {
+                    if let Some(message) = self.line(&line) {
+                        return Some(message);
+                    }
+                }
+                LineRead::TooLong => self.state.fail(Fault::LineTooLong(self.bytes_max)),
+                LineRead::Broken(error) => self.state.fail(Fault::ReadFailed(error)),
+                LineRead::End => {
+                    self.state.note(Fault::Closed);
+                    self.state.drained.cancel();
+                    return None;
+                }
+            }
+        }
+    }
+
+    async fn close(&mut self) -> io::Result<()> {
+        // A write that is stuck in a full pipe holds the lock; the token frees it.
+        self.state.fail(Fault::ClosedByUs);
+        drop(self.write.lock().await.take());
+        Ok(())
+    }
+}
+
+async fn write_line(write: &tokio::sync::Mutex<Option<Writer>>, bytes: &[u8], tap: Option<&Tap>) -> io::Result<()> {
+    let mut guard = write.lock().await;
+    let Some(writer) = guard.as_mut() else { return Err(io::ErrorKind::NotConnected.into()) };
+    if tap.is_some_and(|tap| !tap.begin()) {
+        return Err(io::Error::other("the request was withdrawn before it was sent"));
+    }
+    let mut written = 0;
+    while written < bytes.len() {
+        match writer.write(&bytes[written..]).await {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => written += count,
+            Err(error) => {
+                if let (0, Some(tap)) = (written, tap) {
+                    tap.nothing_written();
+                }
+                return Err(error);
+            }
+        }
+    }
+    writer.flush().await
+}
