@@ -256,6 +256,18 @@ mod tests {
     }
 
     #[test]
+    fn every_stage_is_in_the_page_about_testing() {
+        let page = include_str!("../../docs/testing.md");
+        for stage in STAGES {
+            assert!(
+                page.contains(&format!("| `{}` |", stage.name)),
+                "docs/testing.md does not tell what {} proves",
+                stage.name
+            );
+        }
+    }
+
+    #[test]
     fn the_choice_is_by_name_or_by_weight() {
         let names = |args: &Args| choose(args).map(|stages| stages.iter().map(|stage| stage.name).collect::<Vec<_>>());
         assert_eq!(names(&args(&["doctests", "fmt"], true)).unwrap(), ["fmt", "doctests"]);

@@ -54,7 +54,7 @@ pub(crate) const CHECKS: &[Check] = &[
         run: pure_code::check,
     },
     Check { name: "documented", about: "public items of the API crates carry a doc comment", run: documented::check },
-    Check { name: "module-names", about: "no module named after nothing", run: module_names::check },
+    Check { name: "module-names", about: "no module or type named after nothing", run: module_names::check },
     Check { name: "unfinished", about: "no to-do marks", run: unfinished::check },
     Check { name: "machine-paths", about: "no path of somebody's machine", run: machine_paths::check },
     Check { name: "dependencies", about: "no crate that was thrown out comes back", run: dependencies::check },
