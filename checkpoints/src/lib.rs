@@ -1,1 +1,5 @@
-//! Placeholder replaced by the first commit of this crate.
+//! The durable storage of threads: stored record forms, backends, encryption, checks, and the suite every store passes.
+
+pub mod envelope;
+pub mod keys;
+pub mod kv;

@@ -1,0 +1,312 @@
+//! The form of every stored record: version, flags, body, and a proof that it is this record under this key.
+//!
+//! Plain: `version flags [length] body checksum`. Encrypted: `version flags key-id nonce cipher-text`, where the cipher text
+//! covers `[length] body` and is bound to all before it. Both proofs cover the storage key, so a record copied to another
+//! place is found. Decoding takes any bytes: no panic, no more memory than `BODY_BYTES_MAX`.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::keys::{KEY_ID_LEN, KeyRing, NONCE_LEN};
+
+/// Version of the form.
+pub const ENVELOPE_VERSION: u8 = 1;
+/// Longest body, before compression.
+pub const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Shorter bodies do not repay a compressor's start.
+const COMPRESS_FROM: usize = 512;
+const COMPRESSION_LEVEL: i32 = 1;
+
+const ZSTD: u8 = 1;
+const ENCRYPTED: u8 = 2;
+const HEADER_LEN: usize = 2;
+const LENGTH_LEN: usize = 4;
+const CHECKSUM_LEN: usize = 8;
+
+/// Why stored bytes are not a record.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EnvelopeError {
+    /// Too short to be one.
+    #[error("the record is cut short")]
+    Truncated,
+    /// Written by a newer program, or damaged.
+    #[error("the record has form {version}; this program knows form {ENVELOPE_VERSION}")]
+    Version {
+        /// The version found.
+        version: u8,
+    },
+    /// Not the bytes that were written under this key.
+    #[error("the record's checksum does not match: it was damaged or moved")]
+    Checksum,
+    /// Encrypted, and no key is configured.
+    #[error("the record is encrypted and no encryption key is configured")]
+    NoKey,
+    /// Encrypted with a key that is not configured.
+    #[error("the record is encrypted with key {id}, which is not among the configured keys")]
+    UnknownKey {
+        /// Its id in hex.
+        id: String,
+    },
+    /// Not encrypted although a key is configured.
+    #[error("the record is not encrypted although an encryption key is configured; `interlock store rekey` rewrites old records")]
+    NotEncrypted,
+    /// The body does not unpack.
+    #[error("the record's body does not unpack")]
+    Unpack,
+}
+
+/// What to do with unencrypted records when there is a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Plain {
+    /// Refuse them: whoever can write files could plant one.
+    #[default]
+    Refuse,
+    /// Read them, while a store that was not encrypted is rewritten.
+    Accept,
+}
+
+/// Whether bodies are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compression {
+    /// Where it makes the record shorter.
+    #[default]
+    Zstd,
+    /// Never.
+    None,
+}
+
+/// Seals and opens records.
+#[derive(Debug, Clone, Default)]
+pub struct Sealer {
+    keys: Option<Arc<KeyRing>>,
+    plain: Plain,
+    compression: Compression,
+}
+
+impl Sealer {
+    /// Without encryption.
+    pub fn plain(compression: Compression) -> Self {
+        Self { keys: None, plain: Plain::Accept, compression }
+    }
+
+    /// With encryption by the ring's current key.
+    pub fn encrypted(keys: Arc<KeyRing>, plain: Plain, compression: Compression) -> Self {
+        Self { keys: Some(keys), plain, compression }
+    }
+
+    /// Whether records are encrypted.
+    pub fn encrypts(&self) -> bool {
+        self.keys.is_some()
+    }
+
+    /// The same, with another rule for unencrypted records.
+    pub fn with_plain(&self, plain: Plain) -> Self {
+        Self { plain, ..self.clone() }
+    }
+
+    /// The stored form of `body` under `key`.
+    pub fn seal(&self, key: &[u8], body: &[u8]) -> Vec<u8> {
+        let packed = if self.compression == Compression::Zstd { compress(body) } else { None };
+        let zstd = if packed.is_some() { ZSTD } else { 0 };
+        let content = packed.as_deref().unwrap_or(body);
+        let Some(keys) = &self.keys else {
+            let mut res = Vec::with_capacity(HEADER_LEN + content.len() + CHECKSUM_LEN);
+            res.extend([ENVELOPE_VERSION, zstd]);
+            res.extend_from_slice(content);
+            res.extend(checksum(key, &res).to_le_bytes());
+            return res;
+        };
+        let nonce: [u8; NONCE_LEN] = rand::random();
+        let mut res = Vec::with_capacity(HEADER_LEN + KEY_ID_LEN + NONCE_LEN + content.len() + 16);
+        res.extend([ENVELOPE_VERSION, zstd | ENCRYPTED]);
+        res.extend(keys.current_id());
+        let sealed = keys.encrypt(&nonce, content, &context(&res, key));
+        res.extend(nonce);
+        res.extend(sealed);
+        res
+    }
+
+    /// The body that was sealed under `key`.
+    pub fn open(&self, key: &[u8], stored: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
+        let (header, rest) = stored.split_at_checked(HEADER_LEN).ok_or(EnvelopeError::Truncated)?;
+        let (version, flags) = (header[0], header[1]);
+        if version != ENVELOPE_VERSION || flags & !(ZSTD | ENCRYPTED) != 0 {
+            return Err(EnvelopeError::Version { version });
+        }
+        let opened;
+        let content = if flags & ENCRYPTED != 0 {
+            opened = self.decrypt(key, stored, rest)?;
+            &opened
+        } else {
+            if self.keys.is_some() && self.plain == Plain::Refuse {
+                return Err(EnvelopeError::NotEncrypted);
+            }
+            let at = stored.len().checked_sub(CHECKSUM_LEN).filter(|at| *at >= HEADER_LEN);
+            let (covered, sum) = stored.split_at(at.ok_or(EnvelopeError::Truncated)?);
+            if checksum(key, covered).to_le_bytes() != sum {
+                return Err(EnvelopeError::Checksum);
+            }
+            &covered[HEADER_LEN..]
+        };
+        if flags & ZSTD != 0 { decompress(content) } else { Ok(content.to_vec()) }
+    }
+
+    /// Whether `stored` is written as this sealer would write it now: for rotation.
+    pub fn is_current(&self, stored: &[u8]) -> bool {
+        let flags = stored.get(1).copied().unwrap_or(0);
+        let id = stored.get(HEADER_LEN..HEADER_LEN + KEY_ID_LEN);
+        match &self.keys {
+            Some(keys) => flags & ENCRYPTED != 0 && id == Some(&keys.current_id()[..]),
+            None => flags & ENCRYPTED == 0,
+        }
+    }
+
+    fn decrypt(&self, key: &[u8], stored: &[u8], rest: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
+        let keys = self.keys.as_ref().ok_or(EnvelopeError::NoKey)?;
+        let (id, rest) = rest.split_first_chunk::<KEY_ID_LEN>().ok_or(EnvelopeError::Truncated)?;
+        let (nonce, sealed) = rest.split_first_chunk::<NONCE_LEN>().ok_or(EnvelopeError::Truncated)?;
+        let bound = context(&stored[..HEADER_LEN + KEY_ID_LEN], key);
+        let opened = keys.decrypt(*id, nonce, sealed, &bound);
+        opened.ok_or_else(|| EnvelopeError::UnknownKey { id: hex::encode(id) })?.ok_or(EnvelopeError::Checksum)
+    }
+}
+
+fn context(header: &[u8], key: &[u8]) -> Vec<u8> {
+    [header, key].concat()
+}
+
+fn checksum(key: &[u8], covered: &[u8]) -> u64 {
+    let mut hasher = Xxh3::with_seed(key.len() as u64);
+    hasher.update(key);
+    hasher.update(covered);
+    hasher.digest()
+}
+
+thread_local! {
+    /// A compressor's tables take longer to make than a record takes to compress.
+    static COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
+}
+
+/// The length and the compressed body, if that is shorter by an eighth.
+fn compress(body: &[u8]) -> Option<Vec<u8>> {
+    if body.len() < COMPRESS_FROM || body.len() > BODY_BYTES_MAX {
+        return None;
+    }
+    let limit = body.len() - body.len() / 8;
+    let packed = COMPRESSOR.with_borrow_mut(|slot| {
+        if slot.is_none() {
+            *slot = zstd::bulk::Compressor::new(COMPRESSION_LEVEL).ok();
+        }
+        slot.as_mut()?.compress(body).ok()
+    })?;
+    if packed.len() + LENGTH_LEN >= limit {
+        return None;
+    }
+    let mut res = Vec::with_capacity(LENGTH_LEN + packed.len());
+    res.extend((body.len() as u32).to_le_bytes());
+    res.extend(packed);
+    Some(res)
+}
+
+fn decompress(content: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
+    let (len, packed) = content.split_first_chunk::<LENGTH_LEN>().ok_or(EnvelopeError::Truncated)?;
+    let len = u32::from_le_bytes(*len) as usize;
+    if len > BODY_BYTES_MAX {
+        return Err(EnvelopeError::Unpack);
+    }
+    let body = zstd::bulk::decompress(packed, len).map_err(|_| EnvelopeError::Unpack)?;
+    if body.len() == len { Ok(body) } else { Err(EnvelopeError::Unpack) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ring(current: &str, old: &[&str]) -> Arc<KeyRing> {
+        let old: Vec<_> = old.iter().map(|k| k.repeat(32).into()).collect();
+        Arc::new(KeyRing::new(&current.repeat(32).into(), &old).unwrap())
+    }
+
+    fn sealers() -> [Sealer; 3] {
+        let keyed = |compression| Sealer::encrypted(ring("ab", &[]), Plain::Refuse, compression);
+        [Sealer::plain(Compression::Zstd), keyed(Compression::Zstd), keyed(Compression::None)]
+    }
+
+    fn cases(n: u32) -> ProptestConfig {
+        ProptestConfig { failure_persistence: None, cases: n, ..ProptestConfig::default() }
+    }
+
+    proptest! {
+        #![proptest_config(cases(300))]
+        #[test]
+        fn what_was_sealed_opens(body in proptest::collection::vec(0u8..3, 0..3000), key in ".{0,40}") {
+            for sealer in sealers() {
+                let stored = sealer.seal(key.as_bytes(), &body);
+                prop_assert_eq!(sealer.open(key.as_bytes(), &stored), Ok(body.clone()));
+                let moved = format!("{key}.");
+                prop_assert!(sealer.open(moved.as_bytes(), &stored).is_err());
+                prop_assert!(sealer.is_current(&stored));
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(cases(100_000))]
+        #[test]
+        fn any_bytes_decode_to_an_error_or_a_body(bytes in proptest::collection::vec(any::<u8>(), 0..80), head in 0u8..4) {
+            let mut bytes = bytes;
+            for sealer in sealers() {
+                let _any = sealer.open(b"k", &bytes);
+                if bytes.len() > 1 {
+                    bytes[0] = ENVELOPE_VERSION;
+                    bytes[1] = head;
+                }
+                let _any = sealer.open(b"k", &bytes);
+            }
+        }
+    }
+
+    /// G12: 10,000 flipped bits per sealer, each found.
+    #[test]
+    fn every_flipped_bit_is_found() {
+        let body: Vec<u8> = (0..1250_u32).flat_map(|i| (i / 40).to_le_bytes()).collect();
+        for sealer in sealers() {
+            let stored = sealer.seal(b"key", &body);
+            let n_bits = stored.len() * 8;
+            for n in 0..10_000 {
+                let mut damaged = stored.clone();
+                let bit = n * 7919 % n_bits;
+                damaged[bit / 8] ^= 1 << (bit % 8);
+                assert!(sealer.open(b"key", &damaged).is_err(), "bit {bit} of {n_bits}");
+            }
+            for len in 0..stored.len() {
+                assert!(sealer.open(b"key", &stored[..len]).is_err(), "cut to {len} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn rotation_reads_old_keys_and_writes_the_new_one() {
+        let old = Sealer::encrypted(ring("01", &[]), Plain::Refuse, Compression::Zstd);
+        let new = Sealer::encrypted(ring("02", &["01"]), Plain::Refuse, Compression::Zstd);
+        let stranger = Sealer::encrypted(ring("03", &[]), Plain::Refuse, Compression::Zstd);
+        let stored = old.seal(b"k", b"body");
+        assert_eq!(new.open(b"k", &stored), Ok(b"body".to_vec()));
+        assert!(!new.is_current(&stored) && new.is_current(&new.seal(b"k", b"body")));
+        assert!(matches!(stranger.open(b"k", &stored), Err(EnvelopeError::UnknownKey { .. })));
+        assert_eq!(Sealer::plain(Compression::None).open(b"k", &stored), Err(EnvelopeError::NoKey));
+        assert!(!stored.windows(4).any(|w| w == b"body"), "the body is not readable");
+    }
+
+    #[test]
+    fn planted_plain_records_are_refused_under_a_key() {
+        let planted = Sealer::plain(Compression::Zstd).seal(b"k", b"body");
+        let keyed = Sealer::encrypted(ring("ab", &[]), Plain::Refuse, Compression::Zstd);
+        assert_eq!(keyed.open(b"k", &planted), Err(EnvelopeError::NotEncrypted));
+        assert_eq!(keyed.with_plain(Plain::Accept).open(b"k", &planted), Ok(b"body".to_vec()));
+    }
+}

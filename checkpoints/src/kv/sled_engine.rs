@@ -1,0 +1,218 @@
+//! sled 0.34 as the engine under the commit log.
+//!
+//! Two things sled does not do for us. Its `flush` asks the kernel to write (`sync_file_range`), which reaches neither the
+//! device's cache nor the file's metadata: a sync of its file follows every flush. And a leaf that outgrows a quarter of a
+//! segment goes to a file of its own that nobody syncs: leaves split at 16 entries, so values are cut into pieces
+//! small enough that 17 of them stay below that size.
+
+use std::fs::File;
+use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use super::memory::panic_text;
+use super::{Engine, KeyRange, KvError, Order, Page, Reader, SyncPolicy, Value};
+
+/// Longest value that sled sees in one piece.
+pub const PIECE_BYTES_MAX: usize = 4_000;
+/// sled allocates a write buffer of this size; a leaf above a quarter of it would become a file of its own.
+const SEGMENT_BYTES: usize = 512 * 1024;
+const CACHE_BYTES: u64 = 8 * 1024 * 1024;
+/// Most pieces one value can have, so that a damaged count cannot ask for endless reads.
+const PIECES_MAX: u32 = (super::VALUE_BYTES_MAX / PIECE_BYTES_MAX) as u32 + 1;
+
+/// A long value is synced as it is written, like a chunk of short ones.
+const PIECES_PER_SYNC: usize = super::engine::CHUNK_BYTES / PIECE_BYTES_MAX;
+
+const WHOLE: u8 = 0;
+const PIECES: u8 = 1;
+const APPLIED: &[u8] = b"applied";
+
+/// A sled database.
+pub struct SledEngine {
+    db: sled::Db,
+    data: sled::Tree,
+    pieces: sled::Tree,
+    meta: sled::Tree,
+    file: File,
+    path: PathBuf,
+    policy: SyncPolicy,
+}
+
+impl SledEngine {
+    fn open_parts(folder: &Path, policy: SyncPolicy) -> Result<Self, KvError> {
+        let config = sled::Config::new()
+            .path(folder)
+            .cache_capacity(CACHE_BYTES)
+            .segment_size(SEGMENT_BYTES)
+            .flush_every_ms(None)
+            .use_compression(false);
+        let db = guarded("open", || config.open())?;
+        let tree = |name: &str| guarded("open a tree", || db.open_tree(name));
+        let (data, pieces, meta) = (tree("data")?, tree("pieces")?, tree("meta")?);
+        let path = folder.join("db");
+        let file = File::open(&path).map_err(|e| KvError::io("opening sled's file", &path, &e))?;
+        Ok(Self { db, data, pieces, meta, file, path, policy })
+    }
+
+    /// sled writes its settings without a sync; a store without them would not open again.
+    fn sync_new(&self, folder: &Path) -> Result<(), KvError> {
+        self.sync()?;
+        for path in [folder.join("conf"), folder.join("blobs"), folder.to_path_buf()] {
+            File::open(&path)
+                .and_then(|f| f.sync_all())
+                .map_err(|e| KvError::io("syncing a new sled folder", &path, &e))?;
+        }
+        Ok(())
+    }
+
+    fn put(&self, key: &[u8], value: &[u8]) -> Result<(), KvError> {
+        if value.len() <= PIECE_BYTES_MAX {
+            let old = guarded("write", || self.data.insert(key, with_tag(WHOLE, value)))?;
+            return self.drop_pieces(key, 0, old);
+        }
+        let count = value.len().div_ceil(PIECE_BYTES_MAX) as u32;
+        for (i, piece) in value.chunks(PIECE_BYTES_MAX).enumerate() {
+            if i > 0 && i % PIECES_PER_SYNC == 0 {
+                self.sync()?;
+            }
+            guarded("write a piece", || self.pieces.insert(piece_key(key, i as u32), piece))?;
+        }
+        let old = guarded("write", || self.data.insert(key, with_tag(PIECES, &count.to_be_bytes())))?;
+        self.drop_pieces(key, count, old)
+    }
+
+    fn delete(&self, key: &[u8]) -> Result<(), KvError> {
+        let old = guarded("delete", || self.data.remove(key))?;
+        self.drop_pieces(key, 0, old)
+    }
+
+    /// Removes the pieces of a former value from number `kept` on.
+    fn drop_pieces(&self, key: &[u8], kept: u32, old: Option<sled::IVec>) -> Result<(), KvError> {
+        let count = old.as_deref().and_then(piece_count).unwrap_or(0);
+        (kept..count).try_for_each(|i| guarded("delete a piece", || self.pieces.remove(piece_key(key, i))).map(drop))
+    }
+
+    fn assemble(&self, key: &[u8], stored: &[u8]) -> Result<Value, KvError> {
+        match stored.split_first() {
+            Some((&WHOLE, value)) => return Ok(value.into()),
+            Some((&PIECES, _)) => {}
+            _ => return Err(self.damaged(key, "its first byte is unknown")),
+        }
+        let count = piece_count(stored).ok_or_else(|| self.damaged(key, "its number of pieces is unreadable"))?;
+        let mut value = Vec::new();
+        for i in 0..count {
+            let piece = guarded("read a piece", || self.pieces.get(piece_key(key, i)))?;
+            value.extend_from_slice(&piece.ok_or_else(|| self.damaged(key, "a piece of it is missing"))?);
+        }
+        Ok(value.into())
+    }
+
+    fn damaged(&self, key: &[u8], how: &str) -> KvError {
+        let detail = format!("entry {}: {how}", hex::encode(key));
+        KvError::Damaged { what: "the sled store", path: self.path.clone(), detail }
+    }
+}
+
+impl Engine for SledEngine {
+    const NAME: &'static str = "sled";
+
+    fn open(folder: &Path, policy: SyncPolicy) -> Result<Self, KvError> {
+        let is_new = !folder.join("db").exists();
+        let engine = Self::open_parts(folder, policy)?;
+        if is_new {
+            engine.sync_new(folder)?;
+        }
+        Ok(engine)
+    }
+
+    fn apply(&self, changes: &[(&Vec<u8>, &Option<Value>)]) -> Result<(), KvError> {
+        changes.iter().try_for_each(|(key, value)| match value {
+            Some(value) => self.put(key, value),
+            None => self.delete(key),
+        })
+    }
+
+    fn sync(&self) -> Result<(), KvError> {
+        guarded("flush", || self.db.flush())?;
+        if self.policy == SyncPolicy::EngineFlushOnly {
+            return Ok(());
+        }
+        self.file.sync_data().map_err(|e| KvError::io("syncing sled's file", &self.path, &e))
+    }
+
+    fn applied(&self) -> Result<u64, KvError> {
+        let stored = guarded("read its position", || self.meta.get(APPLIED))?;
+        let Some(stored) = stored else { return Ok(0) };
+        let bytes = stored.as_ref().try_into().map_err(|_| self.damaged(APPLIED, "it is not a number"))?;
+        Ok(u64::from_be_bytes(bytes))
+    }
+
+    fn set_applied(&self, number: u64) -> Result<(), KvError> {
+        guarded("write its position", || self.meta.insert(APPLIED, &number.to_be_bytes()))?;
+        self.sync()
+    }
+}
+
+impl Reader for SledEngine {
+    fn get(&self, key: &[u8]) -> Result<Option<Value>, KvError> {
+        match guarded("read", || self.data.get(key))? {
+            Some(stored) => self.assemble(key, &stored).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn scan(&self, range: &KeyRange, order: Order, limit: usize) -> Result<Page, KvError> {
+        if range.is_empty() {
+            return Ok(Page::default());
+        }
+        let start = Bound::Included(range.start.clone());
+        let end = range.end.clone().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut entries = self.data.range::<Vec<u8>, _>((start, end));
+        let mut page = Page::default();
+        loop {
+            let entry = match order {
+                Order::Forward => guarded("scan", || entries.next().transpose())?,
+                Order::Reverse => guarded("scan", || entries.next_back().transpose())?,
+            };
+            let Some((key, stored)) = entry else { return Ok(page) };
+            if page.entries.len() == limit {
+                page.more = true;
+                return Ok(page);
+            }
+            let value = self.assemble(&key, &stored)?;
+            page.entries.push((key.to_vec(), value));
+        }
+    }
+}
+
+fn with_tag(tag: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut res = Vec::with_capacity(bytes.len() + 1);
+    res.push(tag);
+    res.extend_from_slice(bytes);
+    res
+}
+
+fn piece_count(stored: &[u8]) -> Option<u32> {
+    let (&tag, count) = stored.split_first()?;
+    let count = u32::from_be_bytes(count.try_into().ok().filter(|_| tag == PIECES)?);
+    (count <= PIECES_MAX).then_some(count)
+}
+
+/// The key's length goes first, so that no key's pieces lie between those of another.
+fn piece_key(key: &[u8], i: u32) -> Vec<u8> {
+    let mut res = Vec::with_capacity(key.len() + 6);
+    res.extend((key.len() as u16).to_be_bytes());
+    res.extend_from_slice(key);
+    res.extend(i.to_be_bytes());
+    res
+}
+
+/// sled panics on some damage; a damaged file must be an error of the store, not the end of the process.
+fn guarded<T>(what: &'static str, call: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, KvError> {
+    let failed = |cause| KvError::Engine { engine: SledEngine::NAME, what, cause };
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(res) => res.map_err(|e| failed(e.to_string())),
+        Err(panic) => Err(failed(panic_text(&*panic))),
+    }
+}

@@ -1,0 +1,105 @@
+//! Crash proof (G1, G11): cut the power, fail an operation, kill the process; open again; nothing acknowledged is missing.
+
+mod child;
+mod power;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use checkpoints::kv::{Durable, DurableOptions, Engine, SyncPolicy};
+
+/// Exit status of a process whose power was cut.
+const CUT: i32 = 99;
+
+/// Which engine a child writes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Backend {
+    Sled,
+    Fjall,
+}
+
+/// A small generator; the sequences must be the same on every machine.
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d)
+    }
+
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % n
+    }
+}
+
+/// What a child is told.
+#[derive(Debug, Clone)]
+pub(crate) struct Orders {
+    pub(crate) folder: PathBuf,
+    pub(crate) backend: Backend,
+    pub(crate) seed: u64,
+    pub(crate) commits: u64,
+    pub(crate) sync: SyncPolicy,
+}
+
+impl Orders {
+    fn acks(&self) -> PathBuf {
+        self.folder.with_extension("acks")
+    }
+
+    fn report(&self) -> PathBuf {
+        self.folder.with_extension("report")
+    }
+
+    /// The same test binary again, as the process that will crash.
+    fn command(&self) -> Command {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args(["--exact", "crash::child::child", "--ignored", "--nocapture", "--test-threads=1"])
+            .env("CHILD_FOLDER", &self.folder)
+            .env("CHILD_BACKEND", format!("{:?}", self.backend))
+            .env("CHILD_SEED", self.seed.to_string())
+            .env("CHILD_COMMITS", self.commits.to_string())
+            .env("CHILD_SYNC", format!("{:?}", self.sync));
+        command
+    }
+
+    fn options(&self) -> DurableOptions {
+        let turn_bytes = [32 << 10, 256 << 10, 4 << 20][(self.seed % 3) as usize];
+        DurableOptions { turn_bytes, sync: self.sync }
+    }
+}
+
+/// Builds the shim once per test process.
+fn shim() -> &'static Path {
+    static SHIM: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+    SHIM.get_or_init(|| {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests-support/powercut.c");
+        let library = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("powercut-{}.so", std::process::id()));
+        let built = Command::new("gcc")
+            .args(["-O2", "-shared", "-fPIC", "-o"])
+            .arg(&library)
+            .arg(&source)
+            .args(["-ldl", "-lpthread"])
+            .output()
+            .expect("the crash tests need gcc");
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        library
+    })
+}
+
+/// Opens the store of `orders` and checks it against the acknowledgements; the error says what is wrong.
+fn verify(orders: &Orders) -> Result<u64, String> {
+    match orders.backend {
+        Backend::Sled => verify_as::<checkpoints::kv::SledEngine>(orders),
+        Backend::Fjall => verify_as::<checkpoints::kv::FjallEngine>(orders),
+    }
+}
+
+fn verify_as<E: Engine>(orders: &Orders) -> Result<u64, String> {
+    let kv = Durable::<E>::open(&orders.folder, orders.options()).map_err(|e| format!("does not open: {e}"))?;
+    child::check(&kv, &orders.acks())
+}
