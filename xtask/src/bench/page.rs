@@ -9,6 +9,8 @@ use super::results::Results;
 
 /// The page, from the root.
 pub(super) const PATH: &str = "docs/benchmarks.md";
+/// W4 with the list channel LangGraph stores as deltas, which a graph has to ask for.
+const LANGGRAPH_DELTA: &str = "langgraph W4 sqlite delta";
 const BEGIN: &str = "<!-- written by `cargo xtask bench`: begin -->";
 const END: &str = "<!-- written by `cargo xtask bench`: end -->";
 
@@ -72,6 +74,13 @@ fn conditions(results: &Results) -> String {
         if !raw.is_empty() {
             text.push_str(&format!("Append + sync beside `{cell}`, records/s: {}.\n", raw.join(", ")));
         }
+    }
+    let delta = |metric| results.median(LANGGRAPH_DELTA, metric);
+    if let (Some(bytes), Some(growth)) = (delta("store_logical"), delta("growth_exp_bytes")) {
+        text.push_str(&format!(
+            "LangGraph's W4 above is its default; with its delta channel: {} bytes stored, exponent {growth:.2}.\n",
+            number(bytes)
+        ));
     }
     text
 }
