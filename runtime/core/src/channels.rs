@@ -104,32 +104,32 @@ fn write(channels: &mut Channels, change: &Change, version: u64) {
 pub fn fold(value: &mut Arc<Value>, op: &ChangeOp) {
     match op {
         ChangeOp::Set(new) | ChangeOp::Overwrite(new) | ChangeOp::Flash(new) => *value = Arc::clone(new),
-        ChangeOp::Append(items) => list_of(value).extend(items.iter().cloned()),
-        ChangeOp::Union(key, items) => {
-            let list = list_of(value);
+        ChangeOp::Append(items) => edit_list(value, |list| list.extend(items.iter().cloned())),
+        ChangeOp::Union(key, items) => edit_list(value, |list| {
             for item in items {
                 upsert(list, item, |known| known.get(&**key).is_some() && known.get(&**key) == item.get(&**key));
             }
-        }
+        }),
         ChangeOp::Deep(new) => deep_merge(Arc::make_mut(value), new, 0),
         ChangeOp::Add(number) => *value = Arc::new(add(value, number)),
         ChangeOp::Min(new) => keep(value, new, std::cmp::Ordering::Less),
         ChangeOp::Max(new) => keep(value, new, std::cmp::Ordering::Greater),
-        ChangeOp::Messages(items) => messages(list_of(value), items),
+        ChangeOp::Messages(items) => edit_list(value, |list| messages(list, items)),
     }
 }
 
-fn list_of(value: &mut Arc<Value>) -> &mut Vec<Value> {
-    let inner = Arc::make_mut(value);
-    if !inner.is_array() {
-        *inner = match inner.take() {
-            Value::Null => Value::Array(Vec::new()),
-            other => Value::Array(vec![other]),
-        };
-    }
-    match inner {
-        Value::Array(list) => list,
-        _ => unreachable!("made a list just above"),
+/// Edits a value as a list: `Null` is empty, another value is a list of one.
+fn edit_list(value: &mut Arc<Value>, edit: impl FnOnce(&mut Vec<Value>)) {
+    match Arc::make_mut(value) {
+        Value::Array(list) => edit(list),
+        other => {
+            let mut list = match other.take() {
+                Value::Null => Vec::new(),
+                single => vec![single],
+            };
+            edit(&mut list);
+            *other = Value::Array(list);
+        }
     }
 }
 
@@ -205,6 +205,17 @@ pub fn weight(value: &Value) -> usize {
 }
 
 impl ChangeOp {
+    /// The written value as people see it.
+    pub fn shown(&self) -> Value {
+        match self {
+            Self::Set(v) | Self::Overwrite(v) | Self::Deep(v) | Self::Min(v) | Self::Max(v) | Self::Flash(v) => {
+                Value::clone(v)
+            }
+            Self::Append(items) | Self::Union(_, items) | Self::Messages(items) => Value::Array(items.clone()),
+            Self::Add(number) => Value::Number(number.clone()),
+        }
+    }
+
     /// Rough size when stored, in bytes.
     pub fn weight(&self) -> usize {
         match self {

@@ -2,8 +2,30 @@
 //!
 //! [`record`] says what is written, [`state`] folds it, [`run`] decides.
 
+mod calls;
 pub mod channels;
+mod commands;
+mod dispatch;
+pub mod effect;
 pub mod error;
+pub mod event;
+mod finish;
 pub mod ids;
+pub mod interlocks;
+mod kinds;
+mod log;
+pub mod plan;
+mod questions;
 pub mod record;
+pub mod retry;
+pub mod run;
+pub mod scope;
+mod settle;
 pub mod state;
+pub mod stream;
+
+pub use calls::{CALLS_MAX, GIVE_UP, HAPPENED, REPEAT};
+pub use commands::END;
+pub use dispatch::digest_of;
+pub use finish::OVERWRITE;
+pub use questions::answer_value;

@@ -59,6 +59,8 @@ pub enum Op {
     FrameClosed { ns: Ns },
     /// A superstep ended: changes of the finished tasks, then `changes`, become state; `plan` is what runs next.
     Checkpoint { ns: Ns, id: CheckpointId, source: Source, changes: Vec<Change>, plan: Plan },
+    /// Values written beside the tasks of the superstep under way (an answer that carries an update).
+    Patched { ns: Ns, changes: Vec<Change> },
     /// The frame continues from an older state (fork, replay): the state itself, so that folding follows no branch.
     Rewound { ns: Ns, to: CheckpointId, frame: Box<Frame> },
     /// A task finished: its writes and its routing, together.
@@ -69,6 +71,8 @@ pub enum Op {
     TaskFailed { task: TaskId, error: TaskError },
     /// A failed task is to run again.
     TaskReset { task: TaskId },
+    /// A call was asked for and waits for people.
+    CallPlanned { task: TaskId, ix: CallIx, head: CallHead },
     /// A call that is not read-only is about to be made.
     CallBegun { task: TaskId, ix: CallIx, head: CallHead },
     /// A call ended. `head` is there when no `CallBegun` preceded it.

@@ -18,6 +18,9 @@ use crate::record::{
 /// Step number of a frame before its first checkpoint; the input checkpoint is step -1.
 pub const STEP_BEFORE_INPUT: i64 = -2;
 
+/// Decided questions remembered, so that a late answer is told who was first.
+pub const DECIDED_MAX: usize = 64;
+
 /// Everything durable about one thread.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ThreadState {
@@ -43,6 +46,8 @@ pub struct ThreadState {
     pub timers: BTreeMap<TimerKey, Timestamp>,
     /// Signals nobody has taken yet.
     pub signals: Vec<(Name, Value)>,
+    /// The last questions that were decided: id, by whom, when.
+    pub decided: Vec<(InterruptId, String, Timestamp)>,
     /// Supersteps over all runs.
     pub supersteps: u64,
     /// Checkpoints made, for ids in order.
@@ -111,7 +116,7 @@ pub struct TaskState {
     /// How often the journal was cut after a failure; part of later calls' keys.
     pub generation: u32,
     /// Its calls in the order in which they were asked for.
-    pub calls: Vec<CallEntry>,
+    pub calls: BTreeMap<CallIx, CallEntry>,
 }
 
 /// Where a task stands, durably. Running and waiting are not stored: they follow from the journal.
@@ -171,24 +176,28 @@ impl CallEntry {
 
 impl TaskState {
     fn new(id: TaskId) -> Self {
-        Self { id, status: TaskStatus::Pending, attempts: 0, error: None, generation: 0, calls: Vec::new() }
+        Self { id, status: TaskStatus::Pending, attempts: 0, error: None, generation: 0, calls: BTreeMap::new() }
     }
 
     /// The journal entry of a call.
     pub fn call(&self, ix: CallIx) -> Option<&CallEntry> {
-        self.calls.get(usize::try_from(ix.0).ok()?)
+        self.calls.get(&ix)
     }
 
     fn entry(&mut self, ix: CallIx, head: Option<&CallHead>) -> Option<&mut CallEntry> {
-        let at = usize::try_from(ix.0).ok()?;
-        if at == self.calls.len()
-            && let Some(head) = head
-        {
-            self.calls.push(CallEntry::new(head.clone(), self.generation));
+        if let Some(head) = head {
+            let generation = self.generation;
+            self.calls.entry(ix).or_insert_with(|| CallEntry::new(head.clone(), generation));
         }
-        self.calls.get_mut(at)
+        self.calls.get_mut(&ix)
     }
 }
+
+/// Bits of a task id that hold its place in the plan, so that a task is found without a search.
+const TASK_INDEX_BITS: u32 = 24;
+
+/// Most tasks of one superstep.
+pub const FAN_OUT_MAX: usize = 100_000;
 
 /// The id of the task at `index` of a plan made at `checkpoint`.
 pub fn task_id(checkpoint: CheckpointId, ns: &str, node: &str, index: usize) -> TaskId {
@@ -198,7 +207,8 @@ pub fn task_id(checkpoint: CheckpointId, ns: &str, node: &str, index: usize) -> 
     bytes.extend_from_slice(ns.as_bytes());
     bytes.push(0);
     bytes.extend_from_slice(node.as_bytes());
-    TaskId(xxhash_rust::xxh3::xxh3_128(&bytes))
+    let mask = (1 << TASK_INDEX_BITS) - 1;
+    TaskId((xxhash_rust::xxh3::xxh3_128(&bytes) & !mask) | (index as u128 & mask))
 }
 
 impl ThreadState {
@@ -231,6 +241,13 @@ impl ThreadState {
                 self.metadata = metadata.clone();
             }
             Op::Tagged { metadata } => self.tag(metadata),
+            Op::Patched { ns, changes } => {
+                if let Some(frame) = self.frames.get_mut(ns) {
+                    let changes: Vec<&Change> = changes.iter().collect();
+                    let version = frame.version();
+                    channels::apply(&mut frame.channels, &changes, version);
+                }
+            }
             Op::Migrated { digest, renames } => self.migrate(digest, renames),
             Op::Snapshot(state) => *self = (**state).clone(),
             Op::Audited(_) => {}
@@ -253,6 +270,7 @@ impl ThreadState {
             | Op::AttemptFailed { task, .. }
             | Op::TaskFailed { task, .. }
             | Op::TaskReset { task }
+            | Op::CallPlanned { task, .. }
             | Op::CallBegun { task, .. }
             | Op::CallEnded { task, .. } => {
                 if let Some(state) = self.task_mut(*task) {
@@ -389,6 +407,7 @@ impl ThreadState {
                 }
             }
             Op::Answered { id, answer, decides: true } => {
+                self.remember_decision(*id, answer.by.clone(), answer.at);
                 if let Some(entry) = self.close_question(*id) {
                     entry.answer = Some(answer.clone());
                 }
@@ -403,6 +422,13 @@ impl ThreadState {
         }
     }
 
+    fn remember_decision(&mut self, id: InterruptId, by: String, at: Timestamp) {
+        if self.decided.len() >= DECIDED_MAX {
+            self.decided.remove(0);
+        }
+        self.decided.push((id, by, at));
+    }
+
     fn close_question(&mut self, id: InterruptId) -> Option<&mut CallEntry> {
         let interrupt = self.interrupts.remove(&id)?;
         self.timers.remove(&TimerKey::Expire(id));
@@ -411,9 +437,9 @@ impl ThreadState {
 
     /// The frame and the task of an id.
     pub fn find_task(&self, id: TaskId) -> Option<(&Ns, &Frame, usize)> {
-        self.frames.iter().find_map(|(ns, frame)| {
-            frame.tasks.iter().position(|task| task.id == id).map(|index| (ns, frame, index))
-        })
+        let index = place(id);
+        let (ns, frame) = self.frames.iter().find(|(_, frame)| frame.tasks.get(index).is_some_and(|t| t.id == id))?;
+        Some((ns, frame, index))
     }
 
     /// The task of an id.
@@ -422,7 +448,8 @@ impl ThreadState {
     }
 
     fn task_mut(&mut self, id: TaskId) -> Option<&mut TaskState> {
-        self.frames.values_mut().find_map(|frame| frame.tasks.iter_mut().find(|task| task.id == id))
+        let index = place(id);
+        self.frames.values_mut().find_map(|frame| frame.tasks.get_mut(index).filter(|task| task.id == id))
     }
 
     /// The root frame, once there is input.
@@ -434,6 +461,10 @@ impl ThreadState {
     pub fn active_run(&self) -> Option<&RunState> {
         self.run.as_ref().filter(|run| run.outcome.is_none())
     }
+}
+
+fn place(id: TaskId) -> usize {
+    usize::try_from(id.0 & ((1 << TASK_INDEX_BITS) - 1)).unwrap_or(usize::MAX)
 }
 
 /// Whether `inner` is a namespace inside `outer`.
@@ -474,6 +505,7 @@ fn apply_task(task: &mut TaskState, op: &Op) {
             task.attempts = 0;
             cut_journal(task);
         }
+        Op::CallPlanned { ix, head, .. } => drop(task.entry(*ix, Some(head)).map(|entry| entry.begun)),
         Op::CallBegun { ix, head, .. } => {
             if let Some(entry) = task.entry(*ix, Some(head)) {
                 entry.head = head.clone();
@@ -494,11 +526,11 @@ fn apply_task(task: &mut TaskState, op: &Op) {
 
 /// After a failed attempt the calls behind the first failed one belong to the past: they may come out otherwise now.
 fn cut_journal(task: &mut TaskState) {
-    let failed = task.calls.iter().position(|call| matches!(call.outcome, Some(CallOutcome::Err(_))));
-    if let Some(ix) = failed
-        && ix + 1 < task.calls.len()
-    {
-        task.calls.truncate(ix + 1);
+    let failed = task.calls.iter().find(|(_, call)| matches!(call.outcome, Some(CallOutcome::Err(_))));
+    let Some(first) = failed.map(|(ix, _)| *ix) else { return };
+    let before = task.calls.len();
+    task.calls.retain(|ix, _| *ix <= first);
+    if task.calls.len() < before {
         task.generation += 1;
     }
 }
@@ -507,13 +539,14 @@ impl Frame {
     fn checkpoint(&mut self, ns: &str, id: CheckpointId, source: Source, next: (&[Change], &Plan), at: Timestamp) {
         let (changes, plan) = next;
         let tasks = std::mem::take(&mut self.tasks);
+        // New input discards the superstep that was under way, finished tasks included.
         let written = tasks.iter().flat_map(|task| match &task.status {
-            TaskStatus::Finished { changes, .. } => changes.as_slice(),
+            TaskStatus::Finished { changes, .. } if source != Source::Input => changes.as_slice(),
             _ => &[],
         });
         let all: Vec<&Change> = written.chain(changes).collect();
         self.step += 1;
-        let version = u64::try_from(self.step + 2).unwrap_or(0);
+        let version = self.version();
         channels::apply(&mut self.channels, &all, version);
         self.parent = (self.checkpoint != CheckpointId(0)).then_some(self.checkpoint);
         self.checkpoint = id;
@@ -521,6 +554,10 @@ impl Frame {
         self.at = at;
         self.plan = plan.clone();
         self.tasks = planned(id, ns, plan);
+    }
+
+    fn version(&self) -> u64 {
+        u64::try_from(self.step.saturating_sub(STEP_BEFORE_INPUT)).unwrap_or(0)
     }
 
     /// A channel's value.

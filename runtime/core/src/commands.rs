@@ -1,0 +1,365 @@
+//! Requests from outside: start, continue, edit, replay, cancel, drain, migrate.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use graphs::CompiledGraph;
+use serde_json::{Map, Value, json};
+
+use crate::effect::{Effect, Refusal, Reply};
+use crate::error::TaskError;
+use crate::event::{Edit, Rewind};
+use crate::finish;
+use crate::ids::{Name, Ns, RunId};
+use crate::plan::{self, Finished};
+use crate::record::{Multitask, Op, Outcome, Plan, QueuedRun, RunAccepted, RunKind, RunOptions, Source, TimerKey};
+use crate::run::{Run, root};
+use crate::state::TaskStatus;
+
+/// Runs that may wait on one thread.
+pub(crate) const QUEUE_MAX: usize = 100;
+
+/// Pseudo-node of an update that clears what is left to run.
+pub const END: &str = "end";
+
+impl Run {
+    /// New input.
+    pub(crate) fn start(
+        &mut self,
+        run: RunId,
+        graph: &Arc<CompiledGraph>,
+        input: Value,
+        how: (RunOptions, Value),
+    ) -> Result<Reply, Refusal> {
+        let (options, metadata) = how;
+        self.check_pinned(graph)?;
+        let input = self.check_input(graph, input)?;
+        if let Some(active) = self.state.active_run().map(|run| run.id) {
+            match options.multitask {
+                Multitask::Reject => return Err(Refusal::Busy { run: active }),
+                Multitask::Queue => return self.queue(run, input, options),
+                Multitask::Supersede => self.end_run(Outcome::Superseded),
+            }
+        }
+        if self.state.graph.is_none() {
+            let (name, digest) = (graph.name().into(), graph.digest().clone());
+            self.record(Op::Created { graph: name, digest, metadata });
+        } else if !metadata.is_null() {
+            self.record(Op::Tagged { metadata });
+        }
+        self.accept(run, RunKind::Start, options, &input);
+        self.begin_root(graph, &input);
+        Ok(Reply::Accepted { run })
+    }
+
+    fn begin_root(&mut self, graph: &Arc<CompiledGraph>, input: &Value) {
+        self.forget_children("new input");
+        let ns = root();
+        let fresh = !self.state.frames.contains_key(&ns);
+        if fresh {
+            let (name, digest) = (graph.name().into(), graph.digest().clone());
+            self.record(Op::FrameOpened { ns: ns.clone(), graph: name, digest, keep: false });
+        }
+        let writes = channel_part(graph, input);
+        if let Err(error) = self.begin_frame(&ns, &writes, fresh) {
+            self.end_run(Outcome::Failed(error));
+        }
+    }
+
+    fn check_pinned(&self, graph: &CompiledGraph) -> Result<(), Refusal> {
+        match (&self.state.graph, &self.state.digest) {
+            (Some(name), Some(digest)) if digest != graph.digest() => Err(Refusal::Pinned {
+                graph: name.clone(),
+                pinned: digest.to_string(),
+                offered: graph.digest().to_string(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks input against the graph's schema and its channels; unknown keys are errors with the nearest name.
+    fn check_input(&mut self, graph: &CompiledGraph, input: Value) -> Result<Value, Refusal> {
+        let invalid = |text: String| Refusal::Invalid(TaskError::invalid(text));
+        let input = if input.is_null() { Value::Object(Map::new()) } else { input };
+        let Value::Object(map) = &input else {
+            return Err(invalid("input must be a JSON object whose keys are channels or properties of the input schema".to_owned()));
+        };
+        let known: Vec<&str> = graph.channels().iter().map(|channel| channel.name.as_str()).collect();
+        if let Some(schema) = graph.input_schema() {
+            schema.check(&input).map_err(|e| invalid(format!("input at `{}`: {}", e.pointer, e.message)))?;
+            return Ok(input);
+        }
+        match map.keys().find(|key| !known.contains(&key.as_str())) {
+            Some(key) => Err(invalid(format!("input has no channel `{key}`{}", plan::nearest(key, &known)))),
+            None => Ok(input),
+        }
+    }
+
+    fn queue(&mut self, run: RunId, input: Value, options: RunOptions) -> Result<Reply, Refusal> {
+        if self.state.queue.len() >= QUEUE_MAX {
+            let text = format!("{QUEUE_MAX} runs wait already: try again later");
+            return Err(Refusal::Invalid(TaskError::new(crate::error::ErrorClass::Limit, text)));
+        }
+        self.record(Op::RunQueued(Box::new(QueuedRun { id: run, input: Arc::new(input), options })));
+        self.log.want_flush();
+        Ok(Reply::Queued { run })
+    }
+
+    pub(crate) fn start_queued(&mut self, queued: QueuedRun) {
+        self.accept(queued.id, RunKind::Start, queued.options, &queued.input);
+        let ns = root();
+        match self.view(&ns) {
+            Ok(view) => self.begin_root(&Arc::clone(&view.graph), &queued.input),
+            Err(error) => self.end_run(Outcome::Failed(error)),
+        }
+    }
+
+    pub(crate) fn accept(&mut self, id: RunId, kind: RunKind, options: RunOptions, input: &Value) {
+        let accepted = RunAccepted { id, kind, options, input: Arc::new(input.clone()) };
+        self.record(Op::RunAccepted(Box::new(accepted)));
+        self.log.want_flush();
+    }
+
+    /// Drops subgraphs, questions and timers of the superstep under way.
+    fn forget_children(&mut self, why: &str) {
+        self.abort_all();
+        let children: Vec<Ns> =
+            self.state.frames.iter().filter(|(ns, f)| !ns.is_empty() && !f.asleep).map(|(ns, _)| ns.clone()).collect();
+        for ns in children {
+            if self.state.frames.contains_key(&ns) {
+                self.close_child(&ns);
+            }
+        }
+        self.withdraw_questions(why);
+        let timers: Vec<TimerKey> = self.state.timers.keys().cloned().collect();
+        for key in timers {
+            self.record(Op::TimerCleared { key });
+        }
+    }
+
+    fn withdraw_questions(&mut self, why: &str) {
+        let open: Vec<_> = self.state.interrupts.keys().copied().collect();
+        for id in open {
+            self.record(Op::Withdrawn { id, why: why.to_owned() });
+        }
+    }
+
+    /// On from the last checkpoint: failed tasks run again, waiting ones go on waiting.
+    pub(crate) fn resume(&mut self, run: RunId, options: RunOptions) -> Result<Reply, Refusal> {
+        if let Some(active) = self.state.active_run() {
+            return Err(Refusal::Busy { run: active.id });
+        }
+        if self.state.root().is_none() {
+            return Err(Refusal::Empty);
+        }
+        self.accept(run, RunKind::Continue, options, &Value::Null);
+        let failed: Vec<_> = self
+            .state
+            .frames
+            .values()
+            .flat_map(|frame| &frame.tasks)
+            .filter(|task| task.status == TaskStatus::Failed)
+            .map(|task| task.id)
+            .collect();
+        for task in failed {
+            self.record(Op::TaskReset { task });
+        }
+        let retries: Vec<TimerKey> =
+            self.state.timers.keys().filter(|key| matches!(key, TimerKey::Retry(_))).cloned().collect();
+        for key in retries {
+            self.record(Op::TimerCleared { key });
+        }
+        self.requeue();
+        Ok(Reply::Accepted { run })
+    }
+
+    /// Edits state as if a node had written it. `at` goes back to an older checkpoint first (a fork).
+    pub(crate) fn update(&mut self, edits: &[Edit], at: Option<Box<Rewind>>) -> Result<Reply, Refusal> {
+        if let Some(active) = self.state.active_run() {
+            return Err(Refusal::Busy { run: active.id });
+        }
+        if self.state.root().is_none() {
+            return Err(Refusal::Empty);
+        }
+        if edits.is_empty() {
+            return Err(Refusal::Invalid(TaskError::invalid("an update needs at least one edit")));
+        }
+        let forks = at.is_some();
+        let checked = match &at {
+            Some(rewind) => self.check_edits(edits, &rewind.frame),
+            None => self.state.root().cloned().map_or(Ok(()), |frame| self.check_edits(edits, &frame)),
+        };
+        checked.map_err(Refusal::Invalid)?;
+        self.forget_children("state was edited");
+        if let Some(rewind) = at {
+            self.record(Op::Rewound { ns: root(), to: rewind.to, frame: Box::new(rewind.frame) });
+            self.views.clear();
+        }
+        for (index, edit) in edits.iter().enumerate() {
+            let source = if forks && index == 0 { Source::Fork } else { Source::Update };
+            self.edit(edit, source).map_err(Refusal::Invalid)?;
+        }
+        self.log.want_flush();
+        let checkpoint = self.state.root().map(|root| root.checkpoint).ok_or(Refusal::Empty)?;
+        Ok(Reply::Updated { checkpoint })
+    }
+
+    fn check_edits(&mut self, edits: &[Edit], frame: &crate::state::Frame) -> Result<(), TaskError> {
+        let view = self.view(&root())?;
+        for edit in edits {
+            if let Some(name) = edit.as_node.as_deref().filter(|name| *name != END) {
+                view.graph.node_ix(name).ok_or_else(|| plan::unknown_node(&view.graph, name))?;
+            }
+            match &edit.values {
+                Value::Null => {}
+                Value::Object(map) => {
+                    for (name, value) in map {
+                        finish::resolve(&view, &frame.channels, name, value.clone())?;
+                    }
+                }
+                _ => return Err(TaskError::invalid("the values of an update must be an object whose keys are channels")),
+            }
+        }
+        Ok(())
+    }
+
+    fn edit(&mut self, edit: &Edit, source: Source) -> Result<(), TaskError> {
+        let ns = root();
+        let view = self.view(&ns)?;
+        let changes = self.input_changes(&ns, &view, &edit.values, false)?;
+        let plan = match edit.as_node.as_deref() {
+            None => self.state.root().map(|root| root.plan.clone()).unwrap_or_default(),
+            Some(END) => Plan::default(),
+            Some(name) => self.plan_as(&ns, name, &changes)?,
+        };
+        let id = self.mint_checkpoint();
+        self.record(Op::Checkpoint { ns: ns.clone(), id, source, changes, plan });
+        self.stream_checkpoint(&ns);
+        Ok(())
+    }
+
+    /// The plan after `node` wrote `changes`: its routing decides, as in a run.
+    fn plan_as(&mut self, ns: &Ns, name: &str, changes: &[crate::channels::Change]) -> Result<Plan, TaskError> {
+        let view = self.view(ns)?;
+        let node = view.graph.node_by_name(name).ok_or_else(|| plan::unknown_node(&view.graph, name))?;
+        let none = Map::new();
+        let route = self.with_scope(ns, &view, &none, |scope| {
+            let mut seen = crate::scope::TaskScope::new(&view.graph, scope.channels, scope.vars).with_writes(changes);
+            seen.input = scope.input;
+            seen.facts = scope.facts.clone();
+            finish::route(&view, &node.then, &seen, &node.name)
+        })?;
+        let before = self.state.frames.get(ns).map(|frame| frame.plan.clone()).unwrap_or_default();
+        plan::next(&view.graph, &before, &[Finished { node: name, route: &route }])
+    }
+
+    /// Runs again from an older checkpoint. A final checkpoint has nothing to run: nothing is written.
+    pub(crate) fn replay(&mut self, run: RunId, at: Rewind, options: RunOptions) -> Result<Reply, Refusal> {
+        if let Some(active) = self.state.active_run() {
+            return Err(Refusal::Busy { run: active.id });
+        }
+        if at.frame.plan.tasks.is_empty() {
+            return Ok(Reply::Done);
+        }
+        self.forget_children("replayed from an older checkpoint");
+        self.accept(run, RunKind::Continue, options, &Value::Null);
+        let plan = at.frame.plan.clone();
+        let ns = root();
+        self.record(Op::Rewound { ns: ns.clone(), to: at.to, frame: Box::new(at.frame) });
+        self.views.clear();
+        let id = self.mint_checkpoint();
+        self.record(Op::Checkpoint { ns: ns.clone(), id, source: Source::Fork, changes: Vec::new(), plan });
+        self.log.set_barrier();
+        self.stream_checkpoint(&ns);
+        self.queue_plan(&ns);
+        Ok(Reply::Accepted { run })
+    }
+
+    /// Stops the active run, or takes back what a paused one waits for.
+    pub(crate) fn cancel(&mut self, why: &str) -> Result<Reply, Refusal> {
+        let paused = !self.state.interrupts.is_empty() || !self.state.timers.is_empty();
+        if self.state.active_run().is_none() && !paused {
+            return Err(Refusal::NotRunning);
+        }
+        self.withdraw_questions(why);
+        let timers: Vec<TimerKey> = self.state.timers.keys().cloned().collect();
+        for key in timers {
+            self.record(Op::TimerCleared { key });
+        }
+        self.audit("runtime", "run.cancelled", (&"".into(), None), json!({ "why": why }));
+        if self.state.active_run().is_some() {
+            self.end_run(Outcome::Cancelled);
+        } else if let Some(run) = self.state.run.as_ref().map(|run| run.id) {
+            self.record(Op::RunEnded { run, outcome: Outcome::Cancelled });
+            self.log.want_flush();
+            self.hold(Effect::RunEnded { run, outcome: Outcome::Cancelled });
+        }
+        Ok(Reply::Done)
+    }
+
+    /// Stops before the next superstep.
+    pub(crate) fn drain(&mut self) -> Result<Reply, Refusal> {
+        if self.state.active_run().is_none() {
+            return Err(Refusal::NotRunning);
+        }
+        self.draining = true;
+        Ok(Reply::Done)
+    }
+
+    /// Moves the thread to another graph version, if everything it stands on is there.
+    pub(crate) fn migrate(&mut self, graph: &Arc<CompiledGraph>, renames: BTreeMap<Name, Name>) -> Result<Reply, Refusal> {
+        if let Some(active) = self.state.active_run() {
+            return Err(Refusal::Busy { run: active.id });
+        }
+        let frame = self.state.root().ok_or(Refusal::Empty)?;
+        check_migration(graph, frame, &renames).map_err(Refusal::CannotMigrate)?;
+        let from = self.state.digest.as_ref().map(ToString::to_string);
+        self.record(Op::Migrated { digest: graph.digest().clone(), renames: renames.clone() });
+        let detail = json!({"from": from, "to": graph.digest().as_str(), "renames": renames.len()});
+        self.audit("runtime", "thread.migrated", (&"".into(), None), detail);
+        self.views.clear();
+        self.log.want_flush();
+        Ok(Reply::Done)
+    }
+}
+
+/// The keys of an input that are channels; the rest is seen through `input` only. A graph with an input schema and one
+/// channel of that very schema takes the whole input into that channel.
+fn channel_part(graph: &CompiledGraph, input: &Value) -> Value {
+    let Value::Object(map) = input else { return Value::Null };
+    if let Some(channel) = whole_input_channel(graph) {
+        return json!({ channel: input });
+    }
+    let known = map.iter().filter(|(key, _)| graph.channel(key).is_some());
+    Value::Object(known.map(|(key, value)| (key.clone(), value.clone())).collect())
+}
+
+fn whole_input_channel(graph: &CompiledGraph) -> Option<&str> {
+    let wanted = graph.input_schema()?.json();
+    let mut fits = graph.channels().iter().filter(|channel| channel.schema.as_ref().is_some_and(|s| s.json() == wanted));
+    match (fits.next(), fits.next()) {
+        (Some(channel), None) => Some(&channel.name),
+        _ => None,
+    }
+}
+
+fn check_migration(graph: &CompiledGraph, frame: &crate::state::Frame, renames: &BTreeMap<Name, Name>) -> Result<(), String> {
+    let joins = frame.plan.joins.iter().flat_map(|(node, seen)| std::iter::once(node).chain(seen));
+    let tasks = frame.plan.tasks.iter().map(|task| &task.node);
+    for node in tasks.chain(joins).chain(&frame.plan.deferred) {
+        let renamed = renames.get(node).unwrap_or(node);
+        if graph.node_ix(renamed).is_none() {
+            let hint = plan::nearest(renamed, &graph.nodes().iter().map(|node| node.name.as_str()).collect::<Vec<_>>());
+            return Err(format!("the thread stands on node `{node}`, and the new graph has no `{renamed}`{hint}; use --rename {node}=NEW"));
+        }
+    }
+    for (name, slot) in frame.channels.iter() {
+        let Some((_, channel)) = graph.channel(name) else {
+            return Err(format!("the thread has a value in channel `{name}`, which the new graph does not declare"));
+        };
+        if let Some(Err(error)) = channel.schema.as_ref().map(|schema| schema.check(&slot.value)) {
+            return Err(format!("channel `{name}` does not fit the new schema at `{}`: {}", error.pointer, error.message));
+        }
+    }
+    Ok(())
+}

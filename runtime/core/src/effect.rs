@@ -1,0 +1,146 @@
+//! What the engine must do, in the order given.
+
+use std::sync::Arc;
+
+use graphs::{CompiledGraph, NodeIx};
+use serde_json::{Map, Value};
+
+use crate::channels::Channels;
+use crate::error::TaskError;
+use crate::event::{Cached, LiveTimer, RequestId, Token};
+use crate::ids::{CallIx, CheckpointId, InterruptId, Name, Ns, RunId, TaskId, Timestamp};
+use crate::record::{Answer, CallOutcome, Commit, Interrupt, Outcome};
+use crate::stream::StreamEvent;
+
+/// Something to do.
+#[derive(Debug, Clone)]
+pub enum Effect {
+    /// Make durable, then report `Persisted`.
+    Commit(Box<Commit>),
+    /// Run a node.
+    Dispatch(Box<Dispatch>),
+    /// Drop a node's future; its results do not count any more.
+    Abort { task: TaskId, token: Token },
+    /// Answer a node's call request.
+    Verdict { task: TaskId, token: Token, ix: CallIx, verdict: Verdict },
+    /// Look a task up in the node cache (single flight), then report `CacheLooked`.
+    CacheLook { task: TaskId, token: Token, key: String },
+    /// Put a finished task into the node cache.
+    CachePut { key: String, value: Arc<Cached>, expires: Option<Timestamp> },
+    /// A task with a cache key will put nothing: let the next one run.
+    CacheRelease { key: String },
+    /// Report `TimerFired` at a time.
+    SetTimer { timer: LiveTimer, at: Timestamp },
+    /// Tell subscribers.
+    Emit(Box<StreamEvent>),
+    /// Answer a request.
+    Reply { request: RequestId, reply: Box<Result<Reply, Refusal>> },
+    /// The run ended (durably).
+    RunEnded { run: RunId, outcome: Outcome },
+    /// Questions were opened (durably): tell the approval channels.
+    Ask(Box<Interrupt>),
+}
+
+/// A task to run.
+#[derive(Debug, Clone)]
+pub struct Dispatch {
+    /// The task.
+    pub task: TaskId,
+    /// This dispatch.
+    pub token: Token,
+    /// Its frame.
+    pub ns: Ns,
+    /// Its graph.
+    pub graph: Arc<CompiledGraph>,
+    /// Its node.
+    pub node: NodeIx,
+    /// The snapshot all tasks of the superstep read.
+    pub channels: Arc<Channels>,
+    /// Channels that live in memory only.
+    pub untracked: Arc<Map<String, Value>>,
+    /// Variables: rendered `with`, send variables, `error` of a handler.
+    pub vars: Arc<Map<String, Value>>,
+    /// The thread's input.
+    pub input: Arc<Value>,
+    /// Attempts before this one.
+    pub attempts: u32,
+    /// The run.
+    pub run: RunId,
+    /// Superstep.
+    pub step: i64,
+    /// Journal generation and stable key prefix of its calls.
+    pub generation: u32,
+    /// Supersteps left in this run.
+    pub steps_left: u32,
+}
+
+/// Answer to a call request.
+#[derive(Debug, Clone)]
+pub enum Verdict {
+    /// It was made before; this is how it ended.
+    Recorded(CallOutcome),
+    /// Make it, with this stable key and these arguments (an approver may have edited them).
+    Perform { key: String, args: Arc<Value> },
+    /// Find out whether it happened, then report `Probed`.
+    Probe { key: String },
+    /// A question was answered.
+    Answered(Answer),
+    /// A question expired undecided.
+    Expired,
+}
+
+/// What a request led to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reply {
+    /// A run was accepted and is durable.
+    Accepted { run: RunId },
+    /// A run waits behind the current one and is durable.
+    Queued { run: RunId },
+    /// Answers were taken, one result for each.
+    Answered(Vec<Result<Taken, Refusal>>),
+    /// State was edited; the new head.
+    Updated { checkpoint: CheckpointId },
+    /// Done, nothing to tell.
+    Done,
+}
+
+/// How an answer was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It decided the question.
+    Decided,
+    /// More approvals are needed.
+    Counted { votes: u32, quorum: u32 },
+}
+
+/// Why a request was refused. Nothing was written.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    /// A run is going on.
+    #[error("the thread is busy with run {run}: wait, cancel it, or ask for `queue` or `supersede`")]
+    Busy { run: RunId },
+    /// The thread has no state yet.
+    #[error("the thread has nothing to go on from: start it with input")]
+    Empty,
+    /// The thread is pinned to another version of its graph.
+    #[error("the thread runs graph `{graph}` at version {pinned}, not {offered}; continue without naming a graph, or move it: interlock migrate THREAD --to {offered} [--rename old=new]")]
+    Pinned { graph: Name, pinned: String, offered: String },
+    /// Input, values or options do not fit.
+    #[error("{0}")]
+    Invalid(TaskError),
+    /// No such open question.
+    #[error("interrupt {id} is not open here; {pending}")]
+    UnknownInterrupt { id: InterruptId, pending: String },
+    /// Somebody was first.
+    #[error("interrupt {id} was already answered by {by} at {at}")]
+    AlreadyAnswered { id: InterruptId, by: String, at: Timestamp },
+    /// The answer does not fit, is not allowed or too late; the question stays as it is.
+    #[error("interrupt {id}: {why}")]
+    AnswerRefused { id: InterruptId, why: String },
+    /// No active run to cancel or drain.
+    #[error("the thread has no active run")]
+    NotRunning,
+    /// The new graph does not fit the thread's state.
+    #[error("cannot migrate: {0}")]
+    CannotMigrate(String),
+}

@@ -1,0 +1,6 @@
+//! The interlocks: small pure state machines that stop, delay, redirect or cheapen an act. None sees model text.
+
+pub mod approval;
+pub mod breaker;
+pub mod gate;
+pub mod guard;

@@ -1,0 +1,164 @@
+//! The write side of a run: ops wait here until they are committed, and effects until what they depend on is durable.
+//!
+//! One commit is in flight at a time; ops that arrive meanwhile share the next one.
+
+use crate::effect::Effect;
+use crate::ids::{Epoch, RunId, Seq, ThreadId, Timestamp};
+use crate::record::{Commit, Op, Record};
+
+/// Smallest weight in bytes after which a snapshot can be due.
+pub(crate) const SNAPSHOT_WEIGHT_MIN: usize = 32 * 1024;
+
+/// Most records between two snapshots of a thread that keeps writing.
+pub(crate) const SNAPSHOT_RECORDS_MAX: u32 = 2048;
+
+/// Rough weight of an op besides its values.
+const OP_WEIGHT: usize = 24;
+
+pub(crate) struct Log {
+    head: Seq,
+    epoch: Epoch,
+    claimed: bool,
+    buffer: Vec<Op>,
+    written: u64,
+    in_flight: Option<Seq>,
+    durable: Seq,
+    barrier: Seq,
+    held: Vec<(Seq, Effect)>,
+    flush_wanted: bool,
+    weight: usize,
+    snapshot_weight: usize,
+    records: u32,
+}
+
+impl Log {
+    pub(crate) fn new(head: Seq, epoch: Epoch, weight: (usize, usize)) -> Self {
+        Self {
+            head,
+            epoch: epoch.next(),
+            claimed: false,
+            buffer: Vec::new(),
+            written: 0,
+            in_flight: None,
+            durable: head,
+            barrier: head,
+            held: Vec::new(),
+            flush_wanted: false,
+            weight: weight.0,
+            snapshot_weight: weight.1,
+            records: 0,
+        }
+    }
+
+    pub(crate) fn push(&mut self, op: Op) {
+        self.weight += OP_WEIGHT + op_weight(&op);
+        self.written += 1;
+        self.buffer.push(op);
+    }
+
+    /// Ops ever pushed; tells whether a command wrote anything.
+    pub(crate) fn pending(&self) -> u64 {
+        self.written
+    }
+
+    pub(crate) fn want_flush(&mut self) {
+        self.flush_wanted = true;
+    }
+
+    /// Tasks may start only when everything buffered now is durable.
+    pub(crate) fn set_barrier(&mut self) {
+        self.barrier = self.next_seq();
+    }
+
+    pub(crate) fn barrier_passed(&self) -> bool {
+        self.durable >= self.barrier
+    }
+
+    /// The record that the buffer will be written with.
+    fn next_seq(&self) -> Seq {
+        self.head.next()
+    }
+
+    /// Keeps an effect until all ops so far are durable; gives it back when they are.
+    pub(crate) fn hold(&mut self, effect: Effect) -> Option<Effect> {
+        let needs = if self.buffer.is_empty() { self.head } else { self.next_seq() };
+        if self.durable >= needs {
+            return Some(effect);
+        }
+        self.held.push((needs, effect));
+        None
+    }
+
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.buffer.is_empty() && self.in_flight.is_none() && self.held.is_empty()
+    }
+
+    pub(crate) fn snapshot_due(&self) -> bool {
+        let heavy = self.weight > SNAPSHOT_WEIGHT_MIN.max(self.snapshot_weight);
+        self.can_flush() && (heavy || self.records >= SNAPSHOT_RECORDS_MAX)
+    }
+
+    fn can_flush(&self) -> bool {
+        self.flush_wanted && self.in_flight.is_none() && !self.buffer.is_empty()
+    }
+
+    pub(crate) fn flush(&mut self, thread: &ThreadId, at: Timestamp, run: Option<RunId>, snapshot: Option<Op>) -> Option<Commit> {
+        if !self.can_flush() {
+            return None;
+        }
+        let mut ops = std::mem::take(&mut self.buffer);
+        self.records += 1;
+        if let Some(Op::Snapshot(state)) = snapshot {
+            self.snapshot_weight = state_weight(&state);
+            self.weight = 0;
+            self.records = 0;
+            ops.push(Op::Snapshot(state));
+        }
+        let seq = self.next_seq();
+        let claim = !self.claimed;
+        self.claimed = true;
+        self.head = seq;
+        self.in_flight = Some(seq);
+        self.flush_wanted = false;
+        let record = Record { at, epoch: self.epoch, run, ops };
+        Some(Commit { thread: thread.clone(), seq, epoch: self.epoch, claim, record })
+    }
+
+    /// A commit became durable: the effects that waited for it, in the order in which they were held.
+    pub(crate) fn persisted(&mut self, seq: Seq) -> Vec<Effect> {
+        if self.in_flight == Some(seq) {
+            self.in_flight = None;
+        }
+        self.durable = self.durable.max(seq);
+        let durable = self.durable;
+        let (released, held) = std::mem::take(&mut self.held).into_iter().partition(|(needs, _)| *needs <= durable);
+        self.held = held;
+        if !self.held.is_empty() || self.barrier > self.durable {
+            self.flush_wanted = true;
+        }
+        let released: Vec<(Seq, Effect)> = released;
+        released.into_iter().map(|(_, effect)| effect).collect()
+    }
+}
+
+fn op_weight(op: &Op) -> usize {
+    let changes = |changes: &[crate::channels::Change]| -> usize {
+        changes.iter().map(|change| change.channel.len() + change.op.weight()).sum()
+    };
+    match op {
+        Op::TaskFinished { changes: written, route, .. } => changes(written) + 16 * route.len(),
+        Op::Checkpoint { changes: written, plan, .. } => changes(written) + 16 * plan.tasks.len(),
+        Op::Patched { changes: written, .. } => changes(written),
+        Op::CallEnded { outcome: crate::record::CallOutcome::Ok(value), .. } => crate::channels::weight(value),
+        Op::InterruptOpened(interrupt) => 200 + crate::channels::weight(&interrupt.payload),
+        Op::RunAccepted(run) => 40 + crate::channels::weight(&run.input),
+        Op::Audited(entry) => 80 + crate::channels::weight(&entry.detail),
+        Op::Signalled { payload, .. } => crate::channels::weight(payload),
+        _ => 24,
+    }
+}
+
+fn state_weight(state: &crate::state::ThreadState) -> usize {
+    let slots = state.frames.values().flat_map(|frame| frame.channels.values());
+    200 + slots.map(|slot| 8 + crate::channels::weight(&slot.value)).sum::<usize>()
+}

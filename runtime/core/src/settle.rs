@@ -1,0 +1,516 @@
+//! How tasks, supersteps and runs end.
+
+use std::sync::Arc;
+
+use graphs::{Merge, Node, Refresh, Routing};
+use serde_json::{Map, Value, json};
+
+use crate::channels::{Change, ChangeOp};
+use crate::effect::Effect;
+use crate::error::{ErrorClass, TaskError};
+use crate::event::{Cached, Goto, LiveTimer, NodeOutput, Said, Token};
+use crate::finish;
+use crate::ids::{Name, Ns, TaskId};
+use crate::plan::{self, Finished};
+use crate::record::{Hop, Op, Outcome, Plan, Source, TimerKey};
+use crate::retry;
+use crate::run::{Run, View};
+use crate::scope::TaskScope;
+use crate::state::TaskStatus;
+use crate::stream::Mode;
+
+/// Timers this near keep the run active instead of parking it.
+const NEAR: std::time::Duration = std::time::Duration::from_secs(30);
+
+impl Run {
+    /// A dispatched node returned.
+    pub(crate) fn task_done(&mut self, id: TaskId, token: Token, output: NodeOutput) {
+        if self.live(id, token).is_some_and(|live| !live.suspending) {
+            let key = self.live.remove(&id).and_then(|live| live.cache_key);
+            match self.prepare(id) {
+                Ok(starting) => self.finish_task(&starting, output, Vec::new(), None, key),
+                Err(error) => self.fail_task(id, error),
+            }
+        }
+    }
+
+    /// A dispatched node failed.
+    pub(crate) fn task_broke(&mut self, id: TaskId, token: Token, error: TaskError) {
+        if self.live(id, token).is_some() {
+            if let Some(key) = self.live.remove(&id).and_then(|live| live.cache_key) {
+                self.push(Effect::CacheRelease { key });
+            }
+            self.fail_task(id, error);
+        }
+    }
+
+    pub(crate) fn beat(&mut self, id: TaskId, token: Token) {
+        let now = self.now;
+        if let Some(live) = self.live(id, token) {
+            live.last_sign = now;
+        }
+    }
+
+    /// Signs of life other than heartbeats count only where the node says so.
+    pub(crate) fn any_sign(&mut self, id: TaskId, token: Token) {
+        let heartbeats_only = self
+            .state
+            .find_task(id)
+            .and_then(|(ns, frame, index)| Some((ns.clone(), frame.plan.tasks.get(index)?.node.clone())))
+            .and_then(|(ns, node)| Some(self.views.get(&ns)?.graph.node_by_name(&node)?.timeout.refresh))
+            == Some(Refresh::Heartbeat);
+        if !heartbeats_only {
+            self.beat(id, token);
+        }
+    }
+
+    pub(crate) fn said(&mut self, id: TaskId, token: Token, said: Said) {
+        let Some(ns) = self.live(id, token).map(|live| live.ns.clone()) else { return };
+        self.any_sign(id, token);
+        match said {
+            Said::Custom(value) if self.modes.has(Mode::Custom) => self.emit(Mode::Custom, &ns, value),
+            Said::Message(message, metadata) if self.modes.has(Mode::Messages) => {
+                self.emit(Mode::Messages, &ns, json!([message, metadata]));
+            }
+            _ => {}
+        }
+    }
+
+    /// Turns a node's output into writes and a route; with `routing` in place of the node's own when given.
+    pub(crate) fn finish_task(
+        &mut self,
+        starting: &crate::dispatch::Starting,
+        output: NodeOutput,
+        extra: Vec<(&'static str, Value)>,
+        routing: Option<&Routing>,
+        cache_key: Option<String>,
+    ) {
+        let goto = output.goto.clone();
+        match self.writes_and_route(starting, output, extra, routing) {
+            Ok(_) if goto.as_ref().is_some_and(|goto| goto.parent) && starting.ns.is_empty() => {
+                let text = "a goto to the parent graph needs a parent: this node is in the root graph";
+                self.fail_task(starting.id, TaskError::invalid(text));
+            }
+            Ok((changes, untracked, route)) => {
+                self.keep_untracked(&starting.ns, untracked);
+                match goto {
+                    Some(goto) if goto.parent => self.leave_to_parent(starting, &changes, goto),
+                    _ => {
+                        self.put_cache(starting, cache_key, &changes, &route);
+                        self.task_finished(starting.id, changes, route, false);
+                    }
+                }
+            }
+            Err(error) => {
+                if let Some(key) = cache_key {
+                    self.push(Effect::CacheRelease { key });
+                }
+                self.fail_task(starting.id, error);
+            }
+        }
+    }
+
+    fn writes_and_route(
+        &mut self,
+        starting: &crate::dispatch::Starting,
+        mut output: NodeOutput,
+        extra: Vec<(&'static str, Value)>,
+        routing: Option<&Routing>,
+    ) -> Result<(Vec<Change>, Map<String, Value>, Vec<Hop>), TaskError> {
+        let node = starting.node()?;
+        let view = &starting.view;
+        let goto = output.goto.take();
+        if let Some(goto) = goto.as_ref().filter(|goto| goto.parent) {
+            return self.parent_writes(starting, output, goto);
+        }
+        self.with_scope(&starting.ns, view, &starting.vars, |scope| {
+            scope.extra = extra;
+            if let Some(result) = &output.result {
+                scope.extra.push(("result", result.clone()));
+            }
+            let (changes, untracked) = finish::writes(view, node, scope, output)?;
+            let extra = std::mem::take(&mut scope.extra);
+            let mut seen = TaskScope::new(&view.graph, scope.channels, scope.vars).with_writes(&changes);
+            seen.extra = extra;
+            seen.untracked = scope.untracked;
+            seen.input = scope.input;
+            seen.facts = scope.facts.clone();
+            let declared = |seen: &TaskScope<'_>| finish::route(view, routing.unwrap_or(&node.then), seen, &node.name);
+            let route = match goto {
+                None => declared(&seen)?,
+                Some(Goto { to, also, .. }) => {
+                    check_hops(&view.graph, &to)?;
+                    let mut route = if also { declared(&seen)? } else { Vec::new() };
+                    route.extend(to);
+                    route
+                }
+            };
+            drop(seen);
+            Ok((changes, untracked, route))
+        })
+    }
+
+    /// Writes meant for the parent frame, checked against its channels.
+    fn parent_writes(
+        &mut self,
+        starting: &crate::dispatch::Starting,
+        output: NodeOutput,
+        goto: &Goto,
+    ) -> Result<(Vec<Change>, Map<String, Value>, Vec<Hop>), TaskError> {
+        let Some(parent) = parent_ns(&starting.ns) else { return Ok((Vec::new(), Map::new(), Vec::new())) };
+        let view = self.view(&parent)?;
+        check_hops(&view.graph, &goto.to)?;
+        let channels = self.state.frames.get(&parent).map(|frame| Arc::clone(&frame.channels)).unwrap_or_default();
+        let resolved = output.writes.into_iter().map(|(name, value)| finish::resolve(&view, &channels, &name, value));
+        Ok((resolved.collect::<Result<_, _>>()?, Map::new(), goto.to.clone()))
+    }
+
+    fn leave_to_parent(&mut self, starting: &crate::dispatch::Starting, changes: &[Change], goto: Goto) {
+        let Some(parent) = self.parent_task(&starting.ns) else { return };
+        self.close_child(&starting.ns);
+        self.task_finished(parent, changes.to_vec(), goto.to, false);
+    }
+
+    fn keep_untracked(&mut self, ns: &Ns, values: Map<String, Value>) {
+        if !values.is_empty() {
+            Arc::make_mut(self.untracked.entry(ns.clone()).or_default()).extend(values);
+        }
+    }
+
+    fn put_cache(&mut self, starting: &crate::dispatch::Starting, key: Option<String>, changes: &[Change], route: &[Hop]) {
+        let Some(key) = key else { return };
+        let ttl = starting.node().ok().and_then(|node| node.cache.as_ref()).and_then(|policy| policy.ttl);
+        let value = Arc::new(Cached { changes: changes.to_vec(), route: route.to_vec() });
+        self.push(Effect::CachePut { key, value, expires: ttl.map(|ttl| self.now.plus(ttl)) });
+    }
+
+    /// Records a finished task and ends the superstep when it was the last one.
+    pub(crate) fn task_finished(&mut self, task: TaskId, changes: Vec<Change>, route: Vec<Hop>, cached: bool) {
+        let Some(ns) = self.state.find_task(task).map(|(ns, _, _)| ns.clone()) else { return };
+        self.record(Op::TaskFinished { task, changes, route, cached });
+        self.stream_task_result(&ns, task, None);
+        let left = self.open_tasks.entry(ns.clone()).or_insert(1);
+        *left = left.saturating_sub(1);
+        if *left == 0 {
+            self.end_superstep(&ns);
+        }
+    }
+
+    fn end_superstep(&mut self, ns: &Ns) {
+        if let Err((task, error)) = self.check_conflicts(ns) {
+            self.open_tasks.insert(ns.clone(), 1);
+            self.fail_for_good(task, error);
+            return;
+        }
+        let planned = self.plan_next(ns);
+        let id = self.mint_checkpoint();
+        let (plan, problem) = match planned {
+            Ok(plan) => (plan, None),
+            Err(error) => (Plan::default(), Some(error)),
+        };
+        let after = self.stops_after(ns);
+        let (done, stops) = (plan.tasks.is_empty(), self.stops_before(&plan));
+        self.record(Op::Checkpoint { ns: ns.clone(), id, source: Source::Loop, changes: Vec::new(), plan });
+        self.log.set_barrier();
+        self.want_checkpoint_flush();
+        self.stream_checkpoint(ns);
+        let starved = problem.or_else(|| self.starved(ns));
+        if let Some(error) = starved {
+            self.end_run(Outcome::Failed(error));
+        } else if done {
+            self.frame_done(ns);
+        } else if after || stops {
+            self.end_run(Outcome::Interrupted);
+        } else if self.draining {
+            self.end_run(Outcome::Drained);
+        } else if self.over_limit() {
+            let limit = self.recursion_limit();
+            let text = format!("recursion limit: the run took {limit} supersteps without ending; continue it to go on, or raise `limits.recursion`");
+            self.end_run(Outcome::Failed(TaskError::new(ErrorClass::Limit, text)));
+        } else {
+            self.queue_plan(ns);
+        }
+    }
+
+    fn want_checkpoint_flush(&mut self) {
+        let exit = self.state.active_run().is_some_and(|run| run.options.durability == crate::record::Durability::Exit);
+        if !exit {
+            self.log.want_flush();
+        }
+    }
+
+    fn over_limit(&mut self) -> bool {
+        let limit = self.recursion_limit();
+        self.state.active_run().is_some_and(|run| run.supersteps >= limit)
+    }
+
+    fn plan_next(&mut self, ns: &Ns) -> Result<Plan, TaskError> {
+        let view = self.view(ns)?;
+        let frame = self.state.frames.get(ns).ok_or_else(|| TaskError::bug("a superstep lost its frame"))?;
+        let finished: Vec<Finished<'_>> = frame
+            .plan
+            .tasks
+            .iter()
+            .zip(&frame.tasks)
+            .filter_map(|(planned, task)| match &task.status {
+                TaskStatus::Finished { route, .. } => Some(Finished { node: &planned.node, route }),
+                _ => None,
+            })
+            .collect();
+        plan::next(&view.graph, &frame.plan, &finished)
+    }
+
+    /// Two tasks that replaced one channel: the later one in path order is at fault, whatever finished first.
+    fn check_conflicts(&mut self, ns: &Ns) -> Result<(), (TaskId, TaskError)> {
+        let Some(frame) = self.state.frames.get(ns).filter(|frame| frame.tasks.len() > 1) else { return Ok(()) };
+        let view = self.views.get(ns);
+        let mut writers: std::collections::BTreeMap<(&Name, bool), (usize, &Name)> = std::collections::BTreeMap::new();
+        for (index, (planned, task)) in frame.plan.tasks.iter().zip(&frame.tasks).enumerate() {
+            let TaskStatus::Finished { changes, .. } = &task.status else { continue };
+            for change in changes {
+                let overwrite = matches!(change.op, ChangeOp::Overwrite(_));
+                let single = overwrite || (matches!(change.op, ChangeOp::Set(_)) && is_replace(view, &change.channel));
+                if !single {
+                    continue;
+                }
+                let first = writers.entry((&change.channel, overwrite)).or_insert((index, &planned.node));
+                if first.0 != index {
+                    let (channel, what) = (&change.channel, if overwrite { "overwrote" } else { "wrote" });
+                    let text = format!(
+                        "nodes `{}` and `{}` both {what} channel `{channel}` in one superstep; give it a reducer (`merge:`) or write it from one node",
+                        first.1, planned.node
+                    );
+                    return Err((task.id, TaskError::new(ErrorClass::Conflict, text)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn stops_after(&self, ns: &Ns) -> bool {
+        let Some(run) = self.state.active_run().filter(|run| !run.options.interrupt_after.is_empty()) else { return false };
+        let tasks = self.state.frames.get(ns).map(|frame| frame.plan.tasks.as_slice()).unwrap_or_default();
+        tasks.iter().any(|task| matches_node(&run.options.interrupt_after, &task.node))
+    }
+
+    /// Whether a breakpoint stands before a plan.
+    pub(crate) fn stops_before(&self, plan: &Plan) -> bool {
+        let Some(run) = self.state.active_run().filter(|run| !run.options.interrupt_before.is_empty()) else { return false };
+        plan.tasks.iter().any(|task| matches_node(&run.options.interrupt_before, &task.node))
+    }
+
+    fn starved(&mut self, ns: &Ns) -> Option<TaskError> {
+        let view = self.view(ns).ok()?;
+        let plan = &self.state.frames.get(ns)?.plan;
+        let starved = plan::starved(&view.graph, plan);
+        let (node, missing) = starved.first()?;
+        let missing: Vec<&str> = missing.iter().map(|name| &**name).collect();
+        let text = format!(
+            "join `{node}` waits for {}, which can no longer run: route to it on every path, or drop it from `after`",
+            missing.join(", ")
+        );
+        Some(TaskError::invalid(text))
+    }
+
+    fn frame_done(&mut self, ns: &Ns) {
+        if ns.is_empty() {
+            self.end_run(Outcome::Success);
+            return;
+        }
+        let Some(parent) = self.parent_task(ns) else { return };
+        let result = self.frame_output(ns);
+        self.close_child(ns);
+        match self.prepare(parent) {
+            Ok(starting) => {
+                let output = NodeOutput { result: Some(result), ..NodeOutput::default() };
+                self.finish_task(&starting, output, Vec::new(), None, None);
+            }
+            Err(error) => self.fail_task(parent, error),
+        }
+    }
+
+    fn frame_output(&mut self, ns: &Ns) -> Value {
+        let view = self.view(ns).ok();
+        let Some(frame) = self.state.frames.get(ns) else { return Value::Null };
+        match view.as_ref().and_then(|view| view.graph.output()) {
+            None => crate::channels::values(&frame.channels),
+            Some(names) => {
+                let pick = |name: &String| frame.value(name).map(|value| (name.clone(), Value::clone(value)));
+                Value::Object(names.iter().filter_map(pick).collect())
+            }
+        }
+    }
+
+    /// Ends a subgraph: its tasks are abandoned, its frame closed.
+    pub(crate) fn close_child(&mut self, ns: &Ns) {
+        let inside = |other: &Ns| other == ns || crate::state::is_below(other, ns);
+        let live: Vec<_> = self.live.iter().filter(|(_, l)| inside(&l.ns)).map(|(id, l)| (*id, l.token)).collect();
+        for (task, token) in live {
+            self.abort(task, token);
+        }
+        let gone: Vec<TaskId> =
+            self.state.frames.iter().filter(|(other, _)| inside(other)).flat_map(|(_, f)| f.tasks.iter().map(|t| t.id)).collect();
+        self.ready.retain(|task| !gone.contains(task));
+        self.views.retain(|other, _| !inside(other));
+        self.untracked.retain(|other, _| !inside(other));
+        self.open_tasks.retain(|other, _| !inside(other));
+        self.record(Op::FrameClosed { ns: ns.clone() });
+    }
+
+    /// The task whose subgraph a namespace is.
+    pub(crate) fn parent_task(&self, ns: &Ns) -> Option<TaskId> {
+        let parent = parent_ns(ns)?;
+        let segment = ns.rsplit('|').next()?;
+        let frame = self.state.frames.get(&parent)?;
+        match segment.split_once(':') {
+            Some((_, task)) => TaskId::parse(task).ok(),
+            None => frame.plan.tasks.iter().zip(&frame.tasks).find(|(t, _)| &*t.node == segment).map(|(_, task)| task.id),
+        }
+    }
+
+    /// An attempt failed: again, to the handler, or for good.
+    pub(crate) fn fail_task(&mut self, id: TaskId, error: TaskError) {
+        let Some((ns, frame, index)) = self.state.find_task(id) else { return };
+        let attempts = frame.tasks.get(index).map_or(0, |task| task.attempts);
+        let name = frame.plan.tasks.get(index).map(|task| task.node.clone()).unwrap_or_else(|| "".into());
+        let ns = ns.clone();
+        let view = self.view(&ns).ok();
+        let node = view.as_ref().and_then(|view| view.graph.node_by_name(&name));
+        if let Some(delay) = node.and_then(|node| retry::delay(&node.retry, &error, attempts, (id, self.settings.seed))) {
+            self.retry_later(id, error, self.now.plus(delay));
+            return;
+        }
+        match node.and_then(|node: &Node| node.on_error).zip(view.as_ref()) {
+            Some((handler, view)) => self.to_handler(id, &name, view.node_name(handler), &error, attempts),
+            None => self.fail_for_good(id, error),
+        }
+    }
+
+    fn retry_later(&mut self, task: TaskId, error: TaskError, at: crate::ids::Timestamp) {
+        let key = TimerKey::Retry(task);
+        self.record(Op::AttemptFailed { task, error, retry_at: at });
+        self.record(Op::TimerSet(crate::record::Timer { key: key.clone(), at }));
+        self.push(Effect::SetTimer { timer: LiveTimer::Durable(key), at });
+    }
+
+    fn to_handler(&mut self, task: TaskId, node: &Name, handler: Name, error: &TaskError, attempts: u32) {
+        let vars = finish::handler_vars(node, error, attempts + 1);
+        let detail = json!({"handler": &*handler, "class": error.class, "message": error.message});
+        self.audit("runtime", "error.handled", (node, Some(task)), detail);
+        self.task_finished(task, Vec::new(), vec![Hop::Send(handler, Arc::new(vars))], false);
+    }
+
+    fn fail_for_good(&mut self, task: TaskId, error: TaskError) {
+        let Some(ns) = self.state.find_task(task).map(|(ns, _, _)| ns.clone()) else { return };
+        self.record(Op::TaskFailed { task, error: error.clone() });
+        self.log.want_flush();
+        self.stream_task_result(&ns, task, Some(&error.message));
+        if !self.live.is_empty() && !self.grace_set {
+            self.grace_set = true;
+            let at = self.now.plus(self.settings.grace);
+            self.push(Effect::SetTimer { timer: LiveTimer::Grace(ns), at });
+        }
+        self.ready.clear();
+    }
+
+    /// Nothing moves any more: the run pauses, fails or ends.
+    pub(crate) fn settle(&mut self) {
+        if self.handle_child_failure() {
+            return;
+        }
+        let failed = self.first_failure();
+        let near = self.now.plus(NEAR);
+        let due_soon = self.state.timers.iter().any(|(key, at)| !matches!(key, TimerKey::Expire(_)) && *at <= near);
+        if let Some(error) = failed {
+            self.end_run(Outcome::Failed(error));
+        } else if due_soon {
+        } else if !self.state.interrupts.is_empty() {
+            self.end_run(Outcome::Interrupted);
+        } else if self.has_waiting() {
+            self.end_run(Outcome::Waiting);
+        } else if self.state.root().is_none_or(|root| root.tasks.is_empty()) {
+            self.end_run(Outcome::Success);
+        } else {
+            self.end_run(Outcome::Failed(TaskError::bug("the run stopped with tasks left to run")));
+        }
+    }
+
+    fn has_waiting(&self) -> bool {
+        self.state.frames.values().flat_map(|frame| &frame.tasks).any(|task| self.waits(task))
+    }
+
+    fn first_failure(&self) -> Option<TaskError> {
+        let failed = |frame: &crate::state::Frame| {
+            let mut tasks = frame.plan.tasks.iter().zip(&frame.tasks);
+            tasks.find(|(_, task)| task.status == TaskStatus::Failed).map(|(planned, task)| {
+                let error = task.error.clone().unwrap_or_else(|| TaskError::bug("a failure without an error"));
+                let message = format!("node `{}`: {}", planned.node, error.message);
+                TaskError { retry_after: error.retry_after, ..TaskError::new(error.class, message) }
+            })
+        };
+        self.state.frames.values().find_map(failed)
+    }
+
+    /// A subgraph with a failed task fails its parent task, where the parent can retry or handle it.
+    fn handle_child_failure(&mut self) -> bool {
+        let failed: Vec<Ns> = self
+            .state
+            .frames
+            .iter()
+            .filter(|(ns, frame)| !ns.is_empty() && frame.tasks.iter().any(|task| task.status == TaskStatus::Failed))
+            .map(|(ns, _)| ns.clone())
+            .collect();
+        for ns in failed.into_iter().rev() {
+            let Some((parent, error)) = self.parent_task(&ns).zip(self.frame_failure(&ns)) else { continue };
+            if self.parent_reacts(parent, &error) {
+                self.close_child(&ns);
+                self.fail_task(parent, error);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn frame_failure(&self, ns: &Ns) -> Option<TaskError> {
+        let frame = self.state.frames.get(ns)?;
+        frame.tasks.iter().find(|task| task.status == TaskStatus::Failed)?.error.clone()
+    }
+
+    fn parent_reacts(&mut self, parent: TaskId, error: &TaskError) -> bool {
+        let Some((ns, frame, index)) = self.state.find_task(parent) else { return false };
+        let attempts = frame.tasks.get(index).map_or(0, |task| task.attempts);
+        let name = frame.plan.tasks.get(index).map(|task| task.node.clone());
+        let ns = ns.clone();
+        let Ok(view) = self.view(&ns) else { return false };
+        let node = name.as_deref().and_then(|name| view.graph.node_by_name(name));
+        node.is_some_and(|node| {
+            node.on_error.is_some() || retry::delay(&node.retry, error, attempts, (parent, self.settings.seed)).is_some()
+        })
+    }
+}
+
+fn is_replace(view: Option<&Arc<View>>, channel: &str) -> bool {
+    view.and_then(|view| view.graph.channel(channel)).is_none_or(|(_, channel)| channel.merge == Merge::Replace)
+}
+
+fn matches_node(list: &[Name], node: &str) -> bool {
+    list.iter().any(|name| &**name == "*" || &**name == node)
+}
+
+fn check_hops(graph: &graphs::CompiledGraph, hops: &[Hop]) -> Result<(), TaskError> {
+    for hop in hops {
+        let (Hop::Node(name) | Hop::Send(name, _)) = hop;
+        if graph.node_ix(name).is_none() {
+            return Err(plan::unknown_node(graph, name));
+        }
+    }
+    Ok(())
+}
+
+/// The namespace around a namespace.
+pub(crate) fn parent_ns(ns: &str) -> Option<Ns> {
+    if ns.is_empty() {
+        return None;
+    }
+    Some(ns.rsplit_once('|').map_or("", |(parent, _)| parent).into())
+}

@@ -1,0 +1,253 @@
+//! Stream events, with the payloads of LangGraph's stream modes. Built only for modes somebody subscribed to.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::channels;
+use crate::ids::{Ns, TaskId};
+use crate::record::{Interrupt, Source};
+use crate::run::Run;
+use crate::state::{Frame, TaskState, TaskStatus};
+
+/// A set of stream modes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Modes(u8);
+
+/// One stream mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Full state after each superstep.
+    Values,
+    /// What each task wrote.
+    Updates,
+    /// Model messages and chunks.
+    Messages,
+    /// Whatever nodes emit.
+    Custom,
+    /// Task starts and results.
+    Tasks,
+    /// Checkpoints as they are made.
+    Checkpoints,
+    /// `checkpoints` and `tasks`, wrapped with step and time.
+    Debug,
+}
+
+impl Mode {
+    /// Every mode with its word.
+    pub const WORDS: [(&'static str, Self); 7] = [
+        ("values", Self::Values),
+        ("updates", Self::Updates),
+        ("messages", Self::Messages),
+        ("custom", Self::Custom),
+        ("tasks", Self::Tasks),
+        ("checkpoints", Self::Checkpoints),
+        ("debug", Self::Debug),
+    ];
+
+    /// The mode of a word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::WORDS.iter().find(|(name, _)| *name == word).map(|(_, mode)| *mode)
+    }
+
+    /// The word of this mode.
+    pub fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, mode)| *mode == self).map_or("custom", |(word, _)| word)
+    }
+
+    fn bit(self) -> u8 {
+        1 << (self as u8)
+    }
+}
+
+impl Modes {
+    /// Every mode.
+    pub const ALL: Self = Self(0x7f);
+
+    /// Adds a mode.
+    #[must_use]
+    pub fn with(self, mode: Mode) -> Self {
+        Self(self.0 | mode.bit())
+    }
+
+    /// Both sets.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether a mode is in the set.
+    pub fn has(self, mode: Mode) -> bool {
+        self.0 & mode.bit() != 0
+    }
+}
+
+/// One event for subscribers: LangGraph's `{type, ns, data}`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StreamEvent {
+    /// The mode it belongs to.
+    #[serde(rename = "type")]
+    pub mode: Mode,
+    /// Namespace segments of the frame.
+    pub ns: Vec<String>,
+    /// The payload.
+    pub data: Value,
+}
+
+/// `a:1|b:2` as segments.
+pub fn segments(ns: &str) -> Vec<String> {
+    ns.split('|').filter(|s| !s.is_empty()).map(str::to_owned).collect()
+}
+
+impl Run {
+    pub(crate) fn emit(&mut self, mode: Mode, ns: &Ns, data: Value) {
+        self.push_event(StreamEvent { mode, ns: segments(ns), data });
+    }
+
+    /// Task events also appear in `debug`, wrapped.
+    fn emit_task_event(&mut self, ns: &Ns, kind: &str, payload: Value) {
+        if self.modes.has(Mode::Debug) {
+            let step = self.state.frames.get(ns).map_or(0, |frame| frame.step + 1);
+            let wrapped = json!({"type": kind, "step": step, "timestamp": self.now.to_string(), "payload": payload});
+            self.emit(Mode::Debug, ns, wrapped);
+        }
+        if self.modes.has(Mode::Tasks) {
+            self.emit(Mode::Tasks, ns, payload);
+        }
+    }
+
+    fn wants_tasks(&self) -> bool {
+        self.modes.has(Mode::Tasks) || self.modes.has(Mode::Debug)
+    }
+
+    pub(crate) fn stream_task_start(&mut self, ns: &Ns, task: TaskId, input: Value) {
+        if !self.wants_tasks() {
+            return;
+        }
+        let Some((_, frame, index)) = self.state.find_task(task) else { return };
+        let node = frame.plan.tasks.get(index).map_or("", |planned| &planned.node);
+        let payload =
+            json!({"id": task, "name": node, "input": input, "triggers": [], "metadata": {"step": frame.step + 1}});
+        self.emit_task_event(ns, "task", payload);
+    }
+
+    pub(crate) fn stream_task_result(&mut self, ns: &Ns, task: TaskId, error: Option<&str>) {
+        let tasks = self.wants_tasks();
+        if !tasks && !self.modes.has(Mode::Updates) {
+            return;
+        }
+        let Some((_, frame, index)) = self.state.find_task(task) else { return };
+        let node = frame.plan.tasks.get(index).map_or_else(String::new, |planned| planned.node.to_string());
+        let Some(state) = frame.tasks.get(index) else { return };
+        let (update, cached) = task_update(state);
+        if error.is_none() && self.modes.has(Mode::Updates) {
+            let mut data = json!({ node.clone(): update });
+            if cached && let Some(map) = data.as_object_mut() {
+                map.insert("__metadata__".to_owned(), json!({"cached": true}));
+            }
+            self.emit(Mode::Updates, ns, data);
+        }
+        if tasks {
+            let result = json!({"id": task, "name": node, "error": error, "interrupts": [], "result": update});
+            self.emit_task_event(ns, "task_result", result);
+        }
+    }
+
+    pub(crate) fn stream_interrupt(&mut self, ns: &Ns, interrupts: &[Interrupt]) {
+        if self.modes.has(Mode::Updates) {
+            let shown: Vec<Value> = interrupts.iter().map(show_interrupt).collect();
+            self.emit(Mode::Updates, ns, json!({ "__interrupt__": shown }));
+        }
+    }
+
+    pub(crate) fn stream_checkpoint(&mut self, ns: &Ns) {
+        let Some(frame) = self.state.frames.get(ns) else { return };
+        let values = self.modes.has(Mode::Values).then(|| channels::values(&frame.channels));
+        let checkpoint = (self.modes.has(Mode::Checkpoints) || self.modes.has(Mode::Debug))
+            .then(|| show_checkpoint(self.thread.as_str(), ns, frame));
+        if let Some(values) = values {
+            self.emit(Mode::Values, ns, values);
+        }
+        if let Some(checkpoint) = checkpoint {
+            if self.modes.has(Mode::Debug) {
+                let step = self.state.frames.get(ns).map_or(0, |frame| frame.step);
+                let at = self.now.to_string();
+                let wrapped = json!({"type": "checkpoint", "step": step, "timestamp": at, "payload": checkpoint});
+                self.emit(Mode::Debug, ns, wrapped);
+            }
+            if self.modes.has(Mode::Checkpoints) {
+                self.emit(Mode::Checkpoints, ns, checkpoint);
+            }
+        }
+    }
+}
+
+/// What a finished task wrote, as one object (a list when a channel was written several times), and whether it came
+/// from the cache. `null` when it wrote nothing.
+pub fn task_update(task: &TaskState) -> (Value, bool) {
+    let TaskStatus::Finished { changes, cached, .. } = &task.status else { return (Value::Null, false) };
+    if changes.is_empty() {
+        return (Value::Null, *cached);
+    }
+    let mut parts: Vec<serde_json::Map<String, Value>> = vec![serde_json::Map::new()];
+    for change in changes {
+        let fits = parts.last().is_some_and(|part| !part.contains_key(&*change.channel));
+        if !fits {
+            parts.push(serde_json::Map::new());
+        }
+        if let Some(part) = parts.last_mut() {
+            part.insert(change.channel.to_string(), change.op.shown());
+        }
+    }
+    let mut shown: Vec<Value> = parts.into_iter().map(Value::Object).collect();
+    let update = if shown.len() == 1 { shown.pop().unwrap_or_default() } else { Value::Array(shown) };
+    (update, *cached)
+}
+
+/// A question as LangGraph shows it (`id`, `value`), with what Interlock knows besides.
+pub fn show_interrupt(interrupt: &Interrupt) -> Value {
+    json!({
+        "id": interrupt.id,
+        "value": interrupt.payload,
+        "kind": interrupt.kind,
+        "title": interrupt.title,
+        "body": interrupt.body,
+        "digest": interrupt.digest,
+        "choices": interrupt.choices,
+        "schema": interrupt.schema,
+        "node": interrupt.node,
+        "ns": segments(&interrupt.ns),
+        "approvers": interrupt.approvers,
+        "expires_at": interrupt.expires_at.map(|at| at.to_string()),
+    })
+}
+
+fn source_word(source: Source) -> &'static str {
+    match source {
+        Source::Input => "input",
+        Source::Loop => "loop",
+        Source::Update => "update",
+        Source::Fork => "fork",
+    }
+}
+
+/// A frame's checkpoint as the `checkpoints` mode shows it: config, metadata, values, next, parent, tasks.
+pub fn show_checkpoint(thread: &str, ns: &str, frame: &Frame) -> Value {
+    let config = |id| json!({"configurable": {"thread_id": thread, "checkpoint_ns": ns, "checkpoint_id": id}});
+    let tasks: Vec<Value> = frame
+        .plan
+        .tasks
+        .iter()
+        .zip(&frame.tasks)
+        .map(|(planned, task)| json!({"id": task.id, "name": planned.node, "interrupts": [], "state": null}))
+        .collect();
+    let next: Vec<&str> = frame.plan.tasks.iter().map(|task| &*task.node).collect();
+    json!({
+        "config": config(frame.checkpoint),
+        "parent_config": frame.parent.map(config),
+        "metadata": {"source": source_word(frame.source), "step": frame.step},
+        "values": channels::values(&frame.channels),
+        "next": next,
+        "tasks": tasks,
+    })
+}
