@@ -54,6 +54,23 @@ impl Stage {
     const fn light(name: &'static str, about: &'static str, needs: &'static [Tool], work: Work) -> Self {
         Self { name, about, weight: Weight::Light, needs, env: &[], work }
     }
+
+    /// Tests by name, with the settings that make them long; they also run in `nextest`, shorter.
+    const fn heavy(
+        name: &'static str,
+        about: &'static str,
+        env: &'static [(&'static str, &'static str)],
+        words: &'static [&'static str],
+    ) -> Self {
+        Self {
+            name,
+            about,
+            weight: Weight::Heavy,
+            needs: &[tools::CC, tools::STRACE, tools::NEXTEST],
+            env,
+            work: Work::Tests(words),
+        }
+    }
 }
 
 /// Every stage, in the order they run: the quick and telling ones first.
@@ -88,6 +105,22 @@ pub(crate) const STAGES: &[Stage] = &[
         "the examples in the documentation run",
         &[tools::CC],
         Work::Tests(&["cargo", "test", "--doc", "--workspace", "--locked"]),
+    ),
+    Stage::heavy(
+        "power-cuts",
+        "2,000 power cuts on each store lose nothing that was acknowledged",
+        &[("INTERLOCK_CUTS", "2000")],
+        &[
+            "cargo",
+            "nextest",
+            "run",
+            "--workspace",
+            "--locked",
+            "--success-output",
+            "immediate",
+            "-E",
+            "package(checkpoints) & test(power_cuts_lose_nothing)",
+        ],
     ),
 ];
 
@@ -188,6 +221,7 @@ fn run_stage(context: &Context, stage: &Stage) -> Counts {
         .unwrap_or_else(|error| StageEnd::one(false, format!("{error:#}\n")));
     let word = if end.counts.failed == 0 { "ok" } else { "FAILED" };
     println!("{:<12} {word:<6} {:>7.1} s   {}", stage.name, started.elapsed().as_secs_f64(), end.counts.describe());
+    proofs(&end.output).for_each(|line| println!("    {line}"));
     if end.counts.failed > 0 {
         print!("{}", tail(&end.output, &log));
     }
@@ -210,6 +244,14 @@ fn perform(context: &Context, stage: &Stage, log: &Path) -> Result<StageEnd> {
         Work::Program(_) | Work::Function(_) => Counts::one(finished.success),
     };
     Ok(StageEnd { counts, output: finished.output })
+}
+
+/// The lines in which a test states a guarantee and its figures: `G1 cuts=2000 lost=0`.
+fn proofs(output: &str) -> impl Iterator<Item = &str> {
+    output.lines().map(str::trim).filter(|line| {
+        let number = line.strip_prefix('G').and_then(|rest| rest.split_once(' ')).map(|(number, _)| number);
+        number.is_some_and(|number| number.parse::<u8>().is_ok()) && line.contains('=')
+    })
 }
 
 /// The end of a failed stage's output, and where the whole is.
@@ -286,6 +328,12 @@ mod tests {
         assert_eq!(run_stage(&context, &stage(&["true"])), Counts::one(true));
         assert_eq!(run_stage(&context, &stage(&["false"])), Counts::one(false));
         assert_eq!(run_stage(&context, &stage(&["no-such-program"])), Counts::one(false));
+    }
+
+    #[test]
+    fn stated_guarantees_are_shown() {
+        let output = "running\n    G1 backend=Sled cuts=2000 wrong=0\nG001 is a code=x\nG 1\nGreat a=b\n";
+        assert_eq!(proofs(output).collect::<Vec<_>>(), ["G1 backend=Sled cuts=2000 wrong=0"]);
     }
 
     #[test]

@@ -32,6 +32,10 @@ pub(super) fn check(tree: &Tree) -> Vec<Problem> {
         if !pages.contains(code) {
             problems.push(Problem::new(path, *line, format!("{code} has no page {PAGES}{code}.md")));
         }
+        let file_start = format!("{CRATE}src/checks/{}_", code.to_lowercase());
+        if !tree.files.iter().any(|file| file.path.starts_with(&file_start)) {
+            problems.push(Problem::new(path, *line, format!("{code} has no file {file_start}….rs of its own")));
+        }
         if !in_tests.contains(code) {
             problems.push(Problem::new(path, *line, format!("{code} is expected by no test of the crate")));
         }
@@ -64,8 +68,9 @@ mod tests {
         assert_eq!(
             problems,
             [
-                "graphs/src/a.rs:3: G002 has no page docs/errors/G002.md",
-                "graphs/src/a.rs:3: G002 is expected by no test of the crate",
+                "graphs/src/checks/g001_a.rs:3: G002 has no page docs/errors/G002.md",
+                "graphs/src/checks/g001_a.rs:3: G002 has no file graphs/src/checks/g002_….rs of its own",
+                "graphs/src/checks/g001_a.rs:3: G002 is expected by no test of the crate",
                 "docs/errors/G009.md:1: is a page of a code that no check uses",
             ]
         );
