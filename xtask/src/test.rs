@@ -250,7 +250,7 @@ fn perform(context: &Context, stage: &Stage, log: &Path) -> Result<StageEnd> {
 fn proofs(output: &str) -> impl Iterator<Item = &str> {
     output.lines().map(str::trim).filter(|line| {
         let number = line.strip_prefix('G').and_then(|rest| rest.split_once(' ')).map(|(number, _)| number);
-        number.is_some_and(|number| number.parse::<u8>().is_ok()) && line.contains('=')
+        number.is_some_and(|number| number.len() <= 2 && number.parse::<u8>().is_ok()) && line.contains('=')
     })
 }
 

@@ -63,8 +63,10 @@ mod tests {
     #[test]
     fn bad_samples_are_flagged() {
         let code = "//! C.\nconst A: &str = \"G001\";\nconst B: &str = \"G002\";\n#[cfg(test)]\nmod tests {\n    fn t() { check(\"G001\") }\n}\n";
-        let problems =
-            found(check, &[("graphs/src/a.rs", code), ("docs/errors/G001.md", ""), ("docs/errors/G009.md", "")]);
+        let problems = found(
+            check,
+            &[("graphs/src/checks/g001_a.rs", code), ("docs/errors/G001.md", ""), ("docs/errors/G009.md", "")],
+        );
         assert_eq!(
             problems,
             [
