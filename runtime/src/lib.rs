@@ -1,3 +1,18 @@
-//! The thin async shell around the pure core.
+//! The thin async shell around the pure core: one driver per active thread, ports to the world.
+//!
+//! [`engine`] is the handle, `driver` the loop, [`context`] what a node sees, [`ports`] what the engine needs.
 
+mod cache;
+pub mod context;
+mod driver;
+pub mod engine;
+mod graphs_loaded;
+pub mod history;
 pub mod ports;
+mod subscribers;
+
+pub use context::{CallSpec, Context, Permit};
+pub use driver::EngineFault;
+pub use engine::{Ended, Engine, EngineBuilder, Running, Start};
+pub use ports::node::{NodeFn, NodeKind};
+pub use subscribers::LAG_MAX;

@@ -151,6 +151,11 @@ impl Run {
         &self.state
     }
 
+    /// The thread.
+    pub fn thread(&self) -> &ThreadId {
+        &self.thread
+    }
+
     /// The modes somebody listens to.
     pub fn set_modes(&mut self, modes: Modes) {
         self.modes = modes;

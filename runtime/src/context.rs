@@ -1,0 +1,276 @@
+//! What a node sees: its snapshot, its variables, and the one way to make an effect.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use graphs::{CompiledGraph, EffectClass, Node};
+use parking_lot::Mutex;
+use runtime_core::effect::{Dispatch, Verdict};
+use runtime_core::error::{ErrorClass, TaskError};
+use runtime_core::event::{CallRequest, Event, Probe, Question, Said, Token};
+use runtime_core::ids::{CallIx, Name, RunId, TaskId, ThreadId};
+use runtime_core::record::{Answer, CallKind, CallOutcome};
+use runtime_core::scope::TaskScope;
+use serde_json::{Map, Value};
+use tokio::sync::{mpsc, oneshot};
+
+/// Where verdicts for waiting calls are delivered.
+pub(crate) type Waiting = Arc<Mutex<BTreeMap<(TaskId, Token, CallIx), oneshot::Sender<Verdict>>>>;
+
+/// Handle of a running task. Cheap to clone; clones share the order of calls.
+#[derive(Clone)]
+pub struct Context {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    dispatch: Dispatch,
+    thread: ThreadId,
+    events: mpsc::Sender<Event>,
+    waiting: Waiting,
+    next_call: AtomicU32,
+}
+
+/// A call as a node asks for it.
+#[derive(Debug, Clone)]
+pub struct CallSpec {
+    /// Sort of effect.
+    pub kind: CallKind,
+    /// `server.tool`, model or graph.
+    pub target: Name,
+    /// Arguments, exactly as they will be sent.
+    pub args: Value,
+    /// Whether it may be repeated. From declared configuration, never from a model.
+    pub effect: EffectClass,
+    /// Environment it acts on.
+    pub env: Option<Name>,
+    /// Role of the agent that asks.
+    pub role: Option<Name>,
+}
+
+impl CallSpec {
+    /// A call without environment or role.
+    pub fn new(kind: CallKind, target: &str, args: Value, effect: EffectClass) -> Self {
+        Self { kind, target: target.into(), args, effect, env: None, role: None }
+    }
+}
+
+/// Permission to make one call now.
+#[derive(Debug, Clone)]
+pub struct Permit {
+    /// Stable key to hand to the other side: the same over retries, restarts and workers.
+    pub key: String,
+    /// The arguments to send: as asked, or as edited by an approver.
+    pub args: Arc<Value>,
+}
+
+impl Context {
+    pub(crate) fn new(dispatch: Dispatch, thread: ThreadId, events: mpsc::Sender<Event>, waiting: Waiting) -> Self {
+        let inner = Inner { dispatch, thread, events, waiting, next_call: AtomicU32::new(0) };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The graph.
+    pub fn graph(&self) -> &CompiledGraph {
+        &self.inner.dispatch.graph
+    }
+
+    /// The node; an error only if the runtime lost it.
+    pub fn node(&self) -> Result<&Node, TaskError> {
+        let dispatch = &self.inner.dispatch;
+        dispatch.graph.node(dispatch.node).ok_or_else(|| TaskError::bug("a task lost its node"))
+    }
+
+    /// A channel's value in the snapshot; `null` when it has none.
+    pub fn get(&self, channel: &str) -> &Value {
+        static NULL: Value = Value::Null;
+        let dispatch = &self.inner.dispatch;
+        if let Some(slot) = dispatch.channels.get(channel) {
+            return &slot.value;
+        }
+        dispatch.untracked.get(channel).unwrap_or(&NULL)
+    }
+
+    /// Variables: rendered `with`, variables it was sent with, `error` of a handler.
+    pub fn vars(&self) -> &Map<String, Value> {
+        &self.inner.dispatch.vars
+    }
+
+    /// A variable; `null` when absent.
+    pub fn var(&self, name: &str) -> &Value {
+        static NULL: Value = Value::Null;
+        self.vars().get(name).unwrap_or(&NULL)
+    }
+
+    /// All channels that have a value, as one object.
+    pub fn state(&self) -> Value {
+        runtime_core::channels::values(&self.inner.dispatch.channels)
+    }
+
+    /// The thread's input.
+    pub fn input(&self) -> &Value {
+        &self.inner.dispatch.input
+    }
+
+    /// The thread.
+    pub fn thread(&self) -> &ThreadId {
+        &self.inner.thread
+    }
+
+    /// The run.
+    pub fn run_id(&self) -> RunId {
+        self.inner.dispatch.run
+    }
+
+    /// The task.
+    pub fn task(&self) -> TaskId {
+        self.inner.dispatch.task
+    }
+
+    /// Attempts that failed before this one.
+    pub fn attempts(&self) -> u32 {
+        self.inner.dispatch.attempts
+    }
+
+    /// Number of the superstep.
+    pub fn step(&self) -> i64 {
+        self.inner.dispatch.step
+    }
+
+    /// Supersteps left in this run after this one.
+    pub fn steps_left(&self) -> u32 {
+        self.inner.dispatch.steps_left
+    }
+
+    /// What expressions of this node see.
+    pub fn scope(&self) -> TaskScope<'_> {
+        let dispatch = &self.inner.dispatch;
+        let mut scope = TaskScope::new(&dispatch.graph, &dispatch.channels, &dispatch.vars);
+        scope.untracked = &dispatch.untracked;
+        scope.input = &dispatch.input;
+        scope.facts.thread = Some(self.inner.thread.clone());
+        scope.facts.run = Some(dispatch.run);
+        scope.facts.step = dispatch.step;
+        scope.facts.attempts = dispatch.attempts;
+        scope
+    }
+
+    /// Makes one call: `make` runs only if the run permits it; otherwise the recorded outcome is returned.
+    pub async fn call<F, Fut>(&self, spec: CallSpec, make: F) -> Result<Arc<Value>, TaskError>
+    where
+        F: FnOnce(Permit) -> Fut + Send,
+        Fut: Future<Output = Result<Value, TaskError>> + Send,
+    {
+        self.call_or_probe(spec, make, None::<fn(String) -> std::future::Ready<Probe>>).await
+    }
+
+    /// As [`Context::call`], with a way to find out whether an in-doubt call happened.
+    pub async fn call_or_probe<F, Fut, P, PFut>(&self, spec: CallSpec, make: F, probe: Option<P>) -> Result<Arc<Value>, TaskError>
+    where
+        F: FnOnce(Permit) -> Fut + Send,
+        Fut: Future<Output = Result<Value, TaskError>> + Send,
+        P: FnOnce(String) -> PFut + Send,
+        PFut: Future<Output = Probe> + Send,
+    {
+        let ix = self.next_ix();
+        let args = Arc::new(spec.args);
+        let request = CallRequest {
+            kind: spec.kind,
+            target: spec.target,
+            args: Arc::clone(&args),
+            effect: spec.effect,
+            env: spec.env,
+            role: spec.role,
+            can_probe: probe.is_some(),
+        };
+        let (task, token) = self.ids();
+        let mut probe = probe;
+        let mut event = Event::CallAsked { task, token, ix, request: Box::new(request) };
+        loop {
+            match self.ask_run(ix, event).await? {
+                Verdict::Recorded(CallOutcome::Ok(value)) => return Ok(value),
+                Verdict::Recorded(CallOutcome::Err(error)) => return Err(error),
+                Verdict::Perform { key, args: permitted } => {
+                    let args = if permitted.is_null() { Arc::clone(&args) } else { permitted };
+                    return self.perform(ix, make(Permit { key, args })).await;
+                }
+                Verdict::Probe { key } => {
+                    let found = match probe.take() {
+                        Some(probe) => probe(key).await,
+                        None => Probe::Unknown,
+                    };
+                    event = Event::Probed { task, token, ix, found };
+                }
+                Verdict::Answered(_) | Verdict::Expired => return Err(TaskError::bug("a call was answered as a question")),
+            }
+        }
+    }
+
+    async fn perform(&self, ix: CallIx, made: impl Future<Output = Result<Value, TaskError>>) -> Result<Arc<Value>, TaskError> {
+        let outcome = match made.await {
+            Ok(value) => CallOutcome::Ok(Arc::new(value)),
+            Err(error) => CallOutcome::Err(error),
+        };
+        let (task, token) = self.ids();
+        self.send(Event::CallDone { task, token, ix, outcome: outcome.clone() }).await?;
+        match outcome {
+            CallOutcome::Ok(value) => Ok(value),
+            CallOutcome::Err(error) => Err(error),
+        }
+    }
+
+    /// Asks people. Returns when the question was answered, perhaps in another process; while it is open the node does not
+    /// exist, so there is nothing to catch. `None` when it expired.
+    pub async fn ask(&self, question: Question) -> Result<Option<Answer>, TaskError> {
+        let ix = self.next_ix();
+        let (task, token) = self.ids();
+        match self.ask_run(ix, Event::QuestionAsked { task, token, ix, question: Box::new(question) }).await? {
+            Verdict::Answered(answer) => Ok(Some(answer)),
+            Verdict::Expired => Ok(None),
+            _ => Err(TaskError::bug("a question was answered as a call")),
+        }
+    }
+
+    /// Says that the node is alive.
+    pub async fn heartbeat(&self) -> Result<(), TaskError> {
+        let (task, token) = self.ids();
+        self.send(Event::Beat { task, token }).await
+    }
+
+    /// Streams a custom event.
+    pub async fn emit(&self, value: Value) -> Result<(), TaskError> {
+        let (task, token) = self.ids();
+        self.send(Event::Said { task, token, said: Said::Custom(value) }).await
+    }
+
+    /// Streams a message or a chunk of one, with metadata.
+    pub async fn message(&self, message: Value, metadata: Value) -> Result<(), TaskError> {
+        let (task, token) = self.ids();
+        self.send(Event::Said { task, token, said: Said::Message(message, metadata) }).await
+    }
+
+    fn ids(&self) -> (TaskId, Token) {
+        (self.inner.dispatch.task, self.inner.dispatch.token)
+    }
+
+    fn next_ix(&self) -> CallIx {
+        CallIx(self.inner.next_call.fetch_add(1, Ordering::Relaxed))
+    }
+
+    async fn ask_run(&self, ix: CallIx, event: Event) -> Result<Verdict, TaskError> {
+        let (task, token) = self.ids();
+        let (sender, receiver) = oneshot::channel();
+        self.inner.waiting.lock().insert((task, token, ix), sender);
+        self.send(event).await?;
+        receiver.await.map_err(|_| stopped())
+    }
+
+    async fn send(&self, event: Event) -> Result<(), TaskError> {
+        self.inner.events.send(event).await.map_err(|_| stopped())
+    }
+}
+
+fn stopped() -> TaskError {
+    TaskError::new(ErrorClass::Transient, "the run was stopped")
+}

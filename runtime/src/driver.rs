@@ -1,0 +1,320 @@
+//! One loop per active thread: receive an event, apply it, perform the effects in order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::{AbortHandle, Abortable, BoxFuture};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use runtime_core::effect::{Dispatch, Effect, Refusal, Reply};
+use runtime_core::error::{ErrorClass, TaskError};
+use runtime_core::event::{Command, Event, LiveTimer, NodeOutput, RequestId, Token};
+use runtime_core::ids::{Seq, TaskId, Timestamp};
+use runtime_core::run::Run;
+use runtime_core::stream::Modes;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::context::{Context, Waiting};
+use crate::engine::{Ended, Services};
+use crate::ports::store::StoreError;
+use crate::subscribers::Subscribers;
+
+/// Events of nodes that may wait for the loop.
+pub(crate) const NODE_EVENTS_MAX: usize = 1024;
+
+/// Requests to one thread that may wait.
+pub(crate) const REQUESTS_MAX: usize = 256;
+
+/// Events handled in a row before other threads get their turn.
+const BURST_MAX: u32 = 256;
+
+/// What the engine asks of a thread's driver.
+pub(crate) enum Request {
+    /// A command for the run.
+    Command(Box<Command>, oneshot::Sender<Result<Reply, EngineFault>>),
+    /// Subscribe to events.
+    Subscribe(Modes, mpsc::Sender<runtime_core::stream::StreamEvent>),
+    /// Tell when the run that is active (or the next one) ends.
+    Join(oneshot::Sender<Ended>),
+    /// A copy of the state.
+    State(oneshot::Sender<Box<runtime_core::state::ThreadState>>),
+}
+
+/// Why a request had no reply.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum EngineFault {
+    /// The run refused it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The store failed; the thread is safe at its last durable checkpoint.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The engine is shutting down.
+    #[error("the engine is shutting down")]
+    Stopped,
+}
+
+type NodeDone = (TaskId, Token, Option<Result<NodeOutput, TaskError>>);
+
+/// Drives one thread until it is parked.
+pub(crate) struct Driver {
+    pub(crate) run: Run,
+    services: Arc<Services>,
+    requests: mpsc::Receiver<Request>,
+    node_events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
+    waiting: Waiting,
+    nodes: FuturesUnordered<BoxFuture<'static, NodeDone>>,
+    aborts: BTreeMap<TaskId, (Token, AbortHandle)>,
+    lookups: FuturesUnordered<BoxFuture<'static, Event>>,
+    commit: Option<BoxFuture<'static, Result<Seq, StoreError>>>,
+    timers: BTreeSet<(Timestamp, LiveTimer)>,
+    replies: BTreeMap<RequestId, oneshot::Sender<Result<Reply, EngineFault>>>,
+    next_request: u64,
+    joins: Vec<oneshot::Sender<Ended>>,
+    subscribers: Subscribers,
+}
+
+/// How a loop ended.
+pub(crate) enum Stop {
+    /// Nothing to do; requests that came too late are given back.
+    Parked,
+    /// The store refused a commit; what was not durable is forgotten.
+    Failed(StoreError),
+}
+
+impl Driver {
+    pub(crate) fn new(run: Run, services: Arc<Services>, requests: mpsc::Receiver<Request>) -> Self {
+        Self {
+            run,
+            services,
+            requests,
+            node_events: mpsc::channel(NODE_EVENTS_MAX),
+            waiting: Waiting::default(),
+            nodes: FuturesUnordered::new(),
+            aborts: BTreeMap::new(),
+            lookups: FuturesUnordered::new(),
+            commit: None,
+            timers: BTreeSet::new(),
+            replies: BTreeMap::new(),
+            next_request: 0,
+            joins: Vec::new(),
+            subscribers: Subscribers::default(),
+        }
+    }
+
+    /// The loop.
+    pub(crate) async fn drive(&mut self) -> Stop {
+        let mut burst = 0;
+        loop {
+            let event = match self.ready_event() {
+                Some(event) => event,
+                None if self.apply(Event::Idle) => continue,
+                None if self.may_park() => return Stop::Parked,
+                None => self.next_event().await,
+            };
+            match event {
+                Ok(Some(event)) => drop(self.apply(event)),
+                Ok(None) => {}
+                Err(error) => return self.fail(error),
+            }
+            burst += 1;
+            if burst >= BURST_MAX {
+                burst = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Applies an event and performs its effects; whether there were any.
+    fn apply(&mut self, event: Event) -> bool {
+        let effects = self.run.apply(self.services.clock.now(), event);
+        let any = !effects.is_empty();
+        for effect in effects {
+            self.perform(effect);
+        }
+        any
+    }
+
+    /// An event that is at hand, without waiting. Memory stores and code nodes are served from here.
+    fn ready_event(&mut self) -> Option<Result<Option<Event>, StoreError>> {
+        if let Some(done) = self.commit.as_mut().and_then(FutureExt::now_or_never) {
+            self.commit = None;
+            return Some(done.map(|seq| Some(Event::Persisted { seq })));
+        }
+        if let Ok(event) = self.node_events.1.try_recv() {
+            return Some(Ok(Some(event)));
+        }
+        if let Some(Some(done)) = self.nodes.next().now_or_never() {
+            return Some(Ok(self.node_done(done)));
+        }
+        if let Some(Some(event)) = self.lookups.next().now_or_never() {
+            return Some(Ok(Some(event)));
+        }
+        if let Ok(request) = self.requests.try_recv() {
+            return Some(Ok(self.request(request)));
+        }
+        self.due_timer().map(|timer| Ok(Some(Event::TimerFired { timer })))
+    }
+
+    async fn next_event(&mut self) -> Result<Option<Event>, StoreError> {
+        let clock = Arc::clone(&self.services.clock);
+        let next_timer = self.timers.first().map(|(at, _)| *at);
+        tokio::select! {
+            biased;
+            done = async { match self.commit.as_mut() { Some(commit) => commit.await, None => std::future::pending().await } } => {
+                self.commit = None;
+                done.map(|seq| Some(Event::Persisted { seq }))
+            }
+            Some(event) = self.node_events.1.recv() => Ok(Some(event)),
+            Some(done) = self.nodes.next(), if !self.nodes.is_empty() => Ok(self.node_done(done)),
+            Some(event) = self.lookups.next(), if !self.lookups.is_empty() => Ok(Some(event)),
+            Some(request) = self.requests.recv() => Ok(self.request(request)),
+            () = async { match next_timer { Some(at) => clock.sleep_until(at).await, None => std::future::pending().await } } => {
+                Ok(self.due_timer().map(|timer| Event::TimerFired { timer }))
+            }
+        }
+    }
+
+    fn due_timer(&mut self) -> Option<LiveTimer> {
+        let first = self.timers.first()?;
+        if first.0 > self.services.clock.now() {
+            return None;
+        }
+        self.timers.pop_first().map(|(_, timer)| timer)
+    }
+
+    fn may_park(&self) -> bool {
+        self.run.is_parked() && self.commit.is_none() && self.nodes.is_empty() && self.replies.is_empty()
+    }
+
+    fn node_done(&mut self, done: NodeDone) -> Option<Event> {
+        let (task, token, result) = done;
+        if self.aborts.get(&task).is_some_and(|(known, _)| *known == token) {
+            self.aborts.remove(&task);
+        }
+        match result? {
+            Ok(output) => Some(Event::TaskDone { task, token, output: Box::new(output) }),
+            Err(error) => Some(Event::TaskBroke { task, token, error }),
+        }
+    }
+
+    fn request(&mut self, request: Request) -> Option<Event> {
+        match request {
+            Request::Command(command, reply) => {
+                self.next_request += 1;
+                let request = RequestId(self.next_request);
+                self.replies.insert(request, reply);
+                return Some(Event::Asked { request, command });
+            }
+            Request::Subscribe(modes, sender) => {
+                self.subscribers.add(modes, sender);
+                self.run.set_modes(self.subscribers.modes());
+            }
+            Request::Join(sender) => self.joins.push(sender),
+            Request::State(sender) => drop(sender.send(Box::new(self.run.state().clone()))),
+        }
+        None
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Commit(commit) => {
+                let store = Arc::clone(&self.services.store);
+                let seq = commit.seq;
+                self.commit = Some(async move { store.commit(*commit).await.map(|()| seq) }.boxed());
+            }
+            Effect::Dispatch(dispatch) => self.dispatch(*dispatch),
+            Effect::Abort { task, token } => self.abort(task, token),
+            Effect::Verdict { task, token, ix, verdict } => {
+                if let Some(sender) = self.waiting.lock().remove(&(task, token, ix)) {
+                    drop(sender.send(verdict));
+                }
+            }
+            Effect::CacheLook { task, token, key } => {
+                let cache = Arc::clone(&self.services.cache);
+                let look = async move { Event::CacheLooked { task, token, hit: cache.look(&key).await } };
+                self.lookups.push(look.boxed());
+            }
+            Effect::CachePut { key, value, expires } => self.services.cache.put(key, value, expires),
+            Effect::CacheRelease { key } => self.services.cache.release(&key),
+            Effect::SetTimer { timer, at } => drop(self.timers.insert((at, timer))),
+            Effect::Emit(event) => {
+                self.subscribers.send(*event);
+                self.run.set_modes(self.subscribers.modes());
+            }
+            Effect::Reply { request, reply } => {
+                if let Some(sender) = self.replies.remove(&request) {
+                    drop(sender.send(reply.map_err(EngineFault::from)));
+                }
+            }
+            Effect::RunEnded { run, outcome } => {
+                let ended = Ended { run, outcome };
+                for sender in self.joins.drain(..) {
+                    drop(sender.send(ended.clone()));
+                }
+                if self.run.state().active_run().is_none() {
+                    self.subscribers.close();
+                }
+            }
+            Effect::Ask(interrupt) => self.services.asked(self.run.thread(), &interrupt),
+        }
+    }
+
+    fn dispatch(&mut self, dispatch: Dispatch) {
+        let (task, token) = (dispatch.task, dispatch.token);
+        let kind = self.services.kind_of(&dispatch);
+        let events = self.node_events.0.clone();
+        let context = Context::new(dispatch, self.run.thread().clone(), events, Arc::clone(&self.waiting));
+        let work = async move {
+            match kind {
+                Ok(kind) => kind.run(context).await,
+                Err(error) => Err(error),
+            }
+        };
+        let (handle, registration) = AbortHandle::new_pair();
+        self.aborts.insert(task, (token, handle));
+        let guarded = std::panic::AssertUnwindSafe(Abortable::new(work, registration)).catch_unwind();
+        let done = guarded.map(move |result| match result {
+            Ok(Ok(result)) => (task, token, Some(result)),
+            Ok(Err(_aborted)) => (task, token, None),
+            Err(panic) => (task, token, Some(Err(panicked(&*panic)))),
+        });
+        self.nodes.push(done.boxed());
+    }
+
+    fn abort(&mut self, task: TaskId, token: Token) {
+        if self.aborts.get(&task).is_some_and(|(known, _)| *known == token)
+            && let Some((_, handle)) = self.aborts.remove(&task)
+        {
+            handle.abort();
+        }
+        self.waiting.lock().retain(|(waiting, of, _), _| (*waiting, *of) != (task, token));
+    }
+
+    fn fail(&mut self, error: StoreError) -> Stop {
+        for (_, reply) in std::mem::take(&mut self.replies) {
+            drop(reply.send(Err(error.clone().into())));
+        }
+        let message = TaskError::new(ErrorClass::Resource, error.to_string());
+        let run = self.run.state().run.as_ref().map(|run| run.id);
+        for sender in self.joins.drain(..) {
+            if let Some(run) = run {
+                let outcome = runtime_core::record::Outcome::Failed(message.clone());
+                drop(sender.send(Ended { run, outcome }));
+            }
+        }
+        self.subscribers.close();
+        Stop::Failed(error)
+    }
+
+    /// Requests that arrived while the loop was ending.
+    pub(crate) fn leftovers(&mut self) -> Vec<Request> {
+        self.requests.close();
+        std::iter::from_fn(|| self.requests.try_recv().ok()).collect()
+    }
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> TaskError {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
+    TaskError::bug(format!("the node panicked: {}", text.unwrap_or_else(|| "no message".to_owned())))
+}

@@ -1,0 +1,127 @@
+//! Time travel: what a thread was at each checkpoint, by folding its log.
+
+use runtime_core::ids::{CheckpointId, Ns, RunId, Seq, ThreadId, Timestamp};
+use runtime_core::record::{Op, Record};
+use runtime_core::state::{Frame, ThreadState};
+
+use crate::ports::store::{Store, StoreError};
+
+/// Records read at once.
+const RECORDS_PAGE: usize = 512;
+
+/// One checkpoint of a thread.
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    /// Namespace of its frame.
+    pub ns: Ns,
+    /// Its id.
+    pub id: CheckpointId,
+    /// The one before it.
+    pub parent: Option<CheckpointId>,
+    /// The run that made it.
+    pub run: Option<RunId>,
+    /// When.
+    pub at: Timestamp,
+    /// The frame as it was right after, its tasks fresh.
+    pub frame: Frame,
+    /// The frame's tasks as far as they came before the next checkpoint.
+    pub tasks: Vec<runtime_core::state::TaskState>,
+    /// Questions asked by those tasks, answered ones too.
+    pub interrupts: Vec<runtime_core::record::Interrupt>,
+}
+
+/// Calls `visit` with the state after each op, until it returns `false`.
+async fn fold(
+    store: &dyn Store,
+    thread: &ThreadId,
+    mut visit: impl FnMut(&ThreadState, &Record, &Op) -> bool + Send,
+) -> Result<(), StoreError> {
+    let mut state = ThreadState::default();
+    let mut from = Seq(1);
+    loop {
+        let records = store.records(thread, from, RECORDS_PAGE).await?;
+        let Some((last, _)) = records.last() else { return Ok(()) };
+        from = last.next();
+        let n_records = records.len();
+        for (_, record) in &records {
+            for op in &record.ops {
+                state.apply(op, record.at);
+                if !visit(&state, record, op) {
+                    return Ok(());
+                }
+            }
+        }
+        if n_records < RECORDS_PAGE {
+            return Ok(());
+        }
+    }
+}
+
+/// All checkpoints of a thread, oldest first.
+pub async fn checkpoints(store: &dyn Store, thread: &ThreadId) -> Result<Vec<Checkpoint>, StoreError> {
+    let mut list: Vec<Checkpoint> = Vec::new();
+    fold(store, thread, |state, record, op| {
+        match op {
+            Op::Checkpoint { ns, .. } => list.extend(made(state, record, ns)),
+            Op::Snapshot(snapshot) if list.is_empty() => {
+                list.extend(snapshot.frames.keys().filter_map(|ns| made(state, record, ns)));
+            }
+            Op::InterruptOpened(interrupt) => {
+                if let Some(last) = list.iter_mut().rev().find(|known| known.ns == interrupt.ns) {
+                    last.interrupts.push((**interrupt).clone());
+                }
+                refresh(&mut list, state);
+            }
+            _ => refresh(&mut list, state),
+        }
+        true
+    })
+    .await?;
+    Ok(list)
+}
+
+fn made(state: &ThreadState, record: &Record, ns: &Ns) -> Option<Checkpoint> {
+    let frame = state.frames.get(ns)?;
+    Some(Checkpoint {
+        ns: ns.clone(),
+        id: frame.checkpoint,
+        parent: frame.parent,
+        run: record.run,
+        at: frame.at,
+        frame: frame.clone(),
+        tasks: frame.tasks.clone(),
+        interrupts: Vec::new(),
+    })
+}
+
+/// Tasks of the newest checkpoint of each frame go on until the next one.
+fn refresh(list: &mut [Checkpoint], state: &ThreadState) {
+    for (ns, frame) in &state.frames {
+        let newest = list.iter_mut().rev().find(|known| known.ns == *ns);
+        if let Some(newest) = newest.filter(|known| known.id == frame.checkpoint) {
+            newest.tasks.clone_from(&frame.tasks);
+        }
+    }
+}
+
+/// The root frame as it was at a checkpoint, its tasks fresh.
+pub async fn frame_at(store: &dyn Store, thread: &ThreadId, id: CheckpointId) -> Result<Option<Frame>, StoreError> {
+    let mut found = None;
+    fold(store, thread, |state, _, op| {
+        if let Op::Checkpoint { ns, id: made, .. } = op
+            && ns.is_empty()
+            && *made == id
+        {
+            found = state.root().cloned();
+        }
+        if let (Op::Snapshot(_), Some(root)) = (op, state.root())
+            && root.checkpoint == id
+            && found.is_none()
+        {
+            found = Some(root.clone());
+        }
+        found.is_none()
+    })
+    .await?;
+    Ok(found)
+}
