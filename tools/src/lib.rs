@@ -1,3 +1,4 @@
 //! Tools over MCP: the client hub, and the servers that ship with the runtime.
 
 pub mod hub;
+pub mod servers;

@@ -1,0 +1,3 @@
+//! MCP servers that ship with Interlock. Each is a library here and is started over stdio by the binary.
+
+pub mod sandbox;
