@@ -18,7 +18,7 @@ use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
 use super::dial::Pipes;
-use super::error::floor_char_boundary;
+use super::error::{floor_char_boundary, quote};
 use super::limits::{EXIT_DRAIN_GRACE, STDERR_LOG_BYTES_MAX, STDERR_TAIL_BYTES};
 use super::reaper::Reaper;
 use super::reference::Secrets;
@@ -53,12 +53,12 @@ impl Process {
         self.gone.cancelled().await;
     }
 
-    /// The last words on standard error, secrets hidden.
-    pub(super) fn last_words(&self) -> Option<String> {
+    /// The end of what it wrote to standard error, secrets hidden, to be appended to a message; may be empty.
+    pub(super) fn last_words(&self) -> String {
         let tail = self.stderr.tail.lock();
         let text = String::from_utf8_lossy(&tail);
         let text = self.stderr.secrets.scrub(text.trim().to_owned());
-        (!text.is_empty()).then_some(text)
+        if text.is_empty() { text } else { format!("; its last words: {}", quote(&text)) }
     }
 }
 
@@ -72,8 +72,14 @@ pub(super) fn spawn(spec: Spawn, state: &Arc<WireState>, reaper: &Arc<Reaper>) -
     let group = Group::watch(child.id(), reaper)?;
     let tail = Arc::new(StderrTail { server: spec.server, secrets: spec.secrets, tail: Mutex::default() });
     let process = Process { gone: CancellationToken::new(), stderr: tail.clone() };
-    tokio::spawn(tail.clone().follow(stderr));
-    tokio::spawn(own(child, group, state.clone(), spec.close_grace, process.gone.clone()));
+    let words = tokio::spawn(tail.follow(stderr));
+    let (state, gone) = (state.clone(), process.gone.clone());
+    tokio::spawn(async move {
+        let _announce = gone.drop_guard();
+        own(child, group, &state, spec.close_grace).await;
+        // Its last words are in the pipe; an error message wants them.
+        let _ = tokio::time::timeout(EXIT_DRAIN_GRACE, words).await;
+    });
     Ok((Pipes { read: Box::new(stdout), write: Box::new(stdin) }, process))
 }
 
@@ -94,9 +100,9 @@ pub(super) fn own_directory(root: &Path, server: &str) -> io::Result<PathBuf> {
 }
 
 /// Owns the process until it is gone.
-async fn own(mut child: Child, group: Group, state: Arc<WireState>, grace: Duration, gone: CancellationToken) {
-    let _announce = gone.drop_guard();
+async fn own(mut child: Child, group: Group, state: &WireState, grace: Duration) {
     tokio::select! {
+        biased;
         status = child.wait() => {
             // Replies written just before the end are still in the pipe; give them time to be read.
             let _ = tokio::time::timeout(EXIT_DRAIN_GRACE, state.drained.cancelled()).await;

@@ -79,9 +79,9 @@ pub struct ToolError {
     /// What happened.
     pub message: String,
     /// JSON pointer into the arguments or the structured result, where one value is at fault.
-    pub pointer: Option<String>,
+    pub pointer: Option<Box<str>>,
     /// What to do about it.
-    pub remedy: Option<String>,
+    pub remedy: Option<Box<str>>,
 }
 
 impl ToolError {
@@ -108,12 +108,12 @@ impl ToolError {
         self
     }
 
-    pub(super) fn at(mut self, pointer: impl Into<String>) -> Self {
+    pub(super) fn at(mut self, pointer: impl Into<Box<str>>) -> Self {
         self.pointer = Some(pointer.into());
         self
     }
 
-    pub(super) fn fix(mut self, remedy: impl Into<String>) -> Self {
+    pub(super) fn fix(mut self, remedy: impl Into<Box<str>>) -> Self {
         self.remedy = Some(remedy.into());
         self
     }
@@ -137,7 +137,12 @@ impl ToolError {
 
 /// A short, printable form of text that came from a server.
 pub(super) fn quote(text: &str) -> String {
-    let cut = floor_char_boundary(text, QUOTE_BYTES_MAX);
+    quote_within(text, QUOTE_BYTES_MAX)
+}
+
+/// As [`quote`], with another limit.
+pub(super) fn quote_within(text: &str, bytes_max: usize) -> String {
+    let cut = floor_char_boundary(text, bytes_max);
     let mut shown: String =
         text[..cut].chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect();
     if cut < text.len() {

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::config::ServerConfig;
 use super::era::Era;
 use super::error::{ToolError, ToolErrorClass};
-use super::inventory::Inventory;
+use super::inventory::{Inventory, ToolInfo};
 use super::limits::DRAIN_DEFAULT;
 use super::outcome::ToolOutcome;
 use super::pin::Pin;
@@ -67,7 +67,7 @@ pub struct HubOptions {
     /// system's temporary directory, removed with the hub.
     pub work_root: Option<PathBuf>,
     /// Looks up `${NAME}`. By default the environment of this process.
-    pub lookup: Box<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    pub lookup: Box<Lookup>,
     /// How long [`Hub::close`] waits for calls in flight.
     pub drain: Duration,
 }
@@ -166,6 +166,14 @@ impl Hub {
     /// [`Defect`](super::Defect) of the inventory.
     pub async fn list_tools(&self, server: &str) -> Result<Inventory, ToolError> {
         self.server(server)?.list().await
+    }
+
+    /// One tool as its server describes it, from a list of at most a minute ago: what the guard decides on.
+    ///
+    /// # Errors
+    /// As [`Hub::list_tools`], or of class `not_found`.
+    pub async fn tool(&self, server: &str, tool: &str) -> Result<ToolInfo, ToolError> {
+        self.server(server).map_err(|error| error.about(tool))?.describe(tool).await
     }
 
     /// Makes one call, exactly as asked and at most once.

@@ -11,7 +11,9 @@ use super::config::ServerConfig;
 use super::effect::{Effect, EffectSource, decide};
 use super::era::Era;
 use super::error::quote;
-use super::limits::{DEFECTS_MAX, DESCRIPTION_BYTES_MAX, LIST_PAGES_MAX, TOOL_NAME_BYTES_MAX, TOOLS_MAX};
+use super::limits::{
+    DEFECTS_MAX, DESCRIPTION_BYTES_MAX, LIST_BYTES_MAX, LIST_PAGES_MAX, TOOL_NAME_BYTES_MAX, TOOLS_MAX,
+};
 use super::pin::Pin;
 use super::schema::Schema;
 
@@ -104,6 +106,7 @@ pub(super) struct Pages {
     raw: Vec<Value>,
     cursors: HashSet<String>,
     pages: usize,
+    bytes: usize,
 }
 
 impl Pages {
@@ -117,6 +120,10 @@ impl Pages {
             return Err("the answer to tools/list has no list of tools".into());
         };
         self.pages += 1;
+        self.bytes += tools.iter().map(|tool| tool.to_string().len()).sum::<usize>();
+        if self.bytes > LIST_BYTES_MAX {
+            return Err(format!("the tool list has more than {LIST_BYTES_MAX} bytes"));
+        }
         self.raw.extend(tools);
         if self.raw.len() > TOOLS_MAX {
             return Err(format!("the server lists more than {TOOLS_MAX} tools"));

@@ -22,6 +22,12 @@ pub const DESCRIPTION_BYTES_MAX: usize = 64 * 1024;
 pub const SCHEMA_BYTES_MAX: usize = 256 * 1024;
 /// Backtracking steps of one `pattern` match: a schema is a stranger's program.
 pub const PATTERN_BACKTRACK_MAX: usize = 100_000;
+/// Time one value may take to be checked against a schema with references.
+pub const CHECK_TIMEOUT: Duration = Duration::from_millis(500);
+/// Checks of one server that may run at a time, those that ran out of time included.
+pub const RUNAWAY_CHECKS_MAX: usize = 4;
+/// Bytes of all tools of one list in compact form.
+pub const LIST_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Result bytes handed on by default; the rest is cut and marked.
 pub const RESULT_BYTES_DEFAULT: usize = 1024 * 1024;
 /// Parts of one result.
@@ -32,6 +38,8 @@ pub const STDERR_TAIL_BYTES: usize = 4 * 1024;
 pub const STDERR_LOG_BYTES_MAX: usize = 256 * 1024;
 /// Text quoted from a server inside an error message, in bytes.
 pub const QUOTE_BYTES_MAX: usize = 400;
+/// Text quoted from a line that is not an answer, in bytes.
+pub const ODDITY_BYTES_MAX: usize = 80;
 /// Defects of a list named in full; more are only counted.
 pub const DEFECTS_MAX: usize = 100;
 /// Parallel calls to one server by default.

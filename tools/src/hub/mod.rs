@@ -15,6 +15,7 @@
 //! Hub ─ Server (one per config: era, back-off, permits) ─ Session (one attach) ─ Wire (lines) ─ Child (process group)
 //! ```
 
+mod attach;
 mod child;
 mod config;
 mod dial;
@@ -48,3 +49,4 @@ pub use front::{CallOptions, Hub, HubOptions, Progress, ProgressSink};
 pub use inventory::{Annotations, Defect, Inventory, ToolInfo};
 pub use outcome::{Content, ToolOutcome};
 pub use pin::Pin;
+pub use reference::Lookup;

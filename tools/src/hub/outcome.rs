@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::error::{Delivery, ToolError, ToolErrorClass, floor_char_boundary, quote};
 use super::limits::RESULT_PARTS_MAX;
 use super::reference::Secrets;
-use super::schema::Schema;
+use super::schema::{Checker, Schema, Unfit};
 
 /// One part of a result. All of it is data of a stranger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -64,6 +64,7 @@ pub(super) struct Reading<'a> {
     pub(super) server: &'a str,
     pub(super) tool: &'a str,
     pub(super) output: Option<&'a Schema>,
+    pub(super) checker: &'a Checker,
     pub(super) bytes_max: usize,
     pub(super) secrets: &'a Secrets,
 }
@@ -74,7 +75,7 @@ impl Reading<'_> {
     /// # Errors
     /// Of class `protocol` when it is no result or breaks the tool's schema, `input_required` when the server asks back.
     /// The call was made in either case.
-    pub(super) fn read(&self, raw: Value) -> Result<ToolOutcome, ToolError> {
+    pub(super) async fn read(&self, raw: Value) -> Result<ToolOutcome, ToolError> {
         let Value::Object(mut fields) = raw else { return Err(self.broken("the result is not an object")) };
         match fields.get("resultType").and_then(Value::as_str) {
             None | Some("complete") => {}
@@ -93,24 +94,30 @@ impl Reading<'_> {
             Some(_) => return Err(self.broken("`content` is not a list")),
             None => return Err(self.broken(&format!("the result has no content; its keys are: {}", keys(&fields)))),
         };
-        if !is_error {
-            self.check_structured(structured.as_ref())?;
-        }
+        let structured = if is_error { structured } else { self.check_structured(structured).await? };
         Ok(self.cut(parts, structured, is_error))
     }
 
-    fn check_structured(&self, structured: Option<&Value>) -> Result<(), ToolError> {
-        match (self.output, structured) {
-            (None, _) => Ok(()),
-            (Some(_), None) => Err(self.broken("the tool declares an output schema and sent no structured result")),
-            (Some(schema), Some(value)) => schema.check(value).map_err(|misfit| {
+    async fn check_structured(&self, structured: Option<Value>) -> Result<Option<Value>, ToolError> {
+        let (schema, value) = match (self.output, structured) {
+            (None, structured) => return Ok(structured),
+            (Some(_), None) => {
+                return Err(self.broken("the tool declares an output schema and sent no structured result"));
+            }
+            (Some(schema), Some(value)) => (schema, value),
+        };
+        self.checker.check(schema, value).await.map(Some).map_err(|unfit| match unfit {
+            Unfit::TooLong => {
+                self.broken("the structured result could not be checked against the tool's schema in time")
+            }
+            Unfit::Misfit(misfit) => {
                 let message = format!(
                     "the structured result breaks the tool's own schema: {}",
                     self.secrets.scrub(misfit.message)
                 );
                 self.broken(&message).at(misfit.pointer)
-            }),
-        }
+            }
+        })
     }
 
     fn cut(&self, parts: Vec<Value>, structured: Option<Value>, is_error: bool) -> ToolOutcome {
@@ -216,20 +223,27 @@ mod tests {
 
     use super::*;
 
-    fn check_read(raw: Value, output: Option<Value>, expected: Expect) {
+    async fn check_read(raw: Value, output: Option<Value>, expected: Expect) {
         let schema = output.map(|schema| Schema::compile(&schema).unwrap());
         let mut secrets = Secrets::default();
         super::super::reference::expand("${T}", &|_| Some("tok-123456".into()), &mut secrets).unwrap();
-        let reading = Reading { server: "s", tool: "t", output: schema.as_ref(), bytes_max: 40, secrets: &secrets };
-        let shown = match reading.read(raw) {
+        let reading = Reading {
+            server: "s",
+            tool: "t",
+            output: schema.as_ref(),
+            checker: &Checker::default(),
+            bytes_max: 40,
+            secrets: &secrets,
+        };
+        let shown = match reading.read(raw).await {
             Ok(outcome) => serde_json::to_string(&outcome).unwrap(),
             Err(error) => format!("{error} at {:?}, {:?}", error.pointer, error.delivery),
         };
         expected.assert_eq(&shown);
     }
 
-    #[test]
-    fn reads_every_kind_of_part() {
+    #[tokio::test]
+    async fn reads_every_kind_of_part() {
         check_read(
             json!({"content": [
                 {"type": "text", "text": "hello"},
@@ -241,110 +255,113 @@ mod tests {
             expect![[
                 r#"{"content":[{"kind":"text","text":"hello"},{"kind":"media","mime_type":"image/png","data":"AAAA","bytes":4},{"kind":"text","text":"inside"},{"kind":"text","text":"\n[cut: 0 more bytes]"}],"structured":null,"is_error":true,"truncated":true}"#
             ]],
-        );
+        ).await;
     }
 
-    #[test]
-    fn cuts_to_the_limit_and_says_so() {
+    #[tokio::test]
+    async fn cuts_to_the_limit_and_says_so() {
         check_read(
             json!({"content": [{"type": "text", "text": "é".repeat(30)}]}),
             None,
             expect![[
                 r#"{"content":[{"kind":"text","text":"éééééééééééééééééééé\n[cut: 20 more bytes]"}],"structured":null,"is_error":false,"truncated":true}"#
             ]],
-        );
+        ).await;
         check_read(
             json!({"content": [], "structuredContent": "x".repeat(50)}),
             None,
             expect![[r#"{"content":[],"structured":null,"is_error":false,"truncated":true}"#]],
-        );
+        )
+        .await;
         check_read(
             json!({"content": [{"type": "image", "data": "A".repeat(50)}]}),
             None,
             expect![[
                 r#"{"content":[{"kind":"media","mime_type":null,"data":"","bytes":50}],"structured":null,"is_error":false,"truncated":true}"#
             ]],
-        );
+        ).await;
     }
 
-    #[test]
-    fn a_structured_result_must_fit_its_schema() {
+    #[tokio::test]
+    async fn a_structured_result_must_fit_its_schema() {
         let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}});
         check_read(
             json!({"content": [], "structuredContent": {"n": 1}}),
             Some(schema.clone()),
             expect![[r#"{"content":[],"structured":{"n":1},"is_error":false,"truncated":false}"#]],
-        );
+        )
+        .await;
         check_read(
             json!({"content": [], "structuredContent": {"n": "x"}}),
             Some(schema.clone()),
             expect![[
                 r#"s.t (protocol): the structured result breaks the tool's own schema: "x" is not of type "integer"; the call was made: check its effect, and report this to the server's author at Some("/n"), Answered"#
             ]],
-        );
+        ).await;
         check_read(
             json!({"content": []}),
             Some(schema.clone()),
             expect![
                 "s.t (protocol): the tool declares an output schema and sent no structured result; the call was made: check its effect, and report this to the server's author at None, Answered"
             ],
-        );
+        ).await;
         check_read(
             json!({"content": [{"type": "text", "text": "no"}], "isError": true}),
             Some(schema),
             expect![[
                 r#"{"content":[{"kind":"text","text":"no"}],"structured":null,"is_error":true,"truncated":false}"#
             ]],
-        );
+        )
+        .await;
     }
 
-    #[test]
-    fn what_is_no_result_is_an_error() {
+    #[tokio::test]
+    async fn what_is_no_result_is_an_error() {
         check_read(
             json!([]),
             None,
             expect![
                 "s.t (protocol): the result is not an object; the call was made: check its effect, and report this to the server's author at None, Answered"
             ],
-        );
+        ).await;
         check_read(
             json!({"weather": "fine"}),
             None,
             expect![
                 "s.t (protocol): the result has no content; its keys are: weather; the call was made: check its effect, and report this to the server's author at None, Answered"
             ],
-        );
+        ).await;
         check_read(
             json!({"content": "text"}),
             None,
             expect![
                 "s.t (protocol): `content` is not a list; the call was made: check its effect, and report this to the server's author at None, Answered"
             ],
-        );
+        ).await;
         check_read(
             json!({"resultType": "input_required", "requestState": "x"}),
             None,
             expect![
                 "s.t (input_required): the server asks for input before it goes on; give the tool everything in its arguments at None, Answered"
             ],
-        );
+        ).await;
         check_read(
             json!({"resultType": "task", "taskId": "x"}),
             None,
             expect![
                 "s.t (protocol): results of type `task` are not supported; the call was made: check its effect, and report this to the server's author at None, Answered"
             ],
-        );
+        ).await;
     }
 
-    #[test]
-    fn an_echoed_secret_is_hidden() {
+    #[tokio::test]
+    async fn an_echoed_secret_is_hidden() {
         check_read(
             json!({"content": [{"type": "text", "text": "key tok-123456"}], "structuredContent": ["tok-123456"]}),
             None,
             expect![[
                 r#"{"content":[{"kind":"text","text":"key [redacted]"}],"structured":["[redacted]"],"is_error":false,"truncated":false}"#
             ]],
-        );
+        ).await;
     }
 }

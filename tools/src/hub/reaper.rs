@@ -83,3 +83,40 @@ fn tell(state: &mut State, verb: char, pgid: u32) {
         *state = State::Unavailable;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn sleeper() -> Child {
+        Command::new("/bin/sleep").arg("60").process_group(0).spawn().unwrap()
+    }
+
+    fn ended(child: &mut Child) -> bool {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(5) {
+            if child.try_wait().unwrap().is_some() {
+                return true;
+            }
+            std::thread::yield_now();
+        }
+        false
+    }
+
+    #[test]
+    fn the_end_of_input_ends_what_is_watched_and_nothing_else() {
+        let (mut watched, mut forgotten) = (sleeper(), sleeper());
+        let reaper = Reaper::default();
+        reaper.watch(watched.id());
+        reaper.watch(forgotten.id());
+        reaper.forget(forgotten.id());
+        assert!(watched.try_wait().unwrap().is_none());
+        drop(reaper);
+        assert!(ended(&mut watched), "the watched group lives on");
+        assert!(forgotten.try_wait().unwrap().is_none(), "a forgotten group was killed");
+        forgotten.kill().unwrap();
+        forgotten.wait().unwrap();
+    }
+}

@@ -8,7 +8,7 @@ const SECRET_BYTES_MIN: usize = 6;
 const HIDDEN: &str = "[redacted]";
 
 /// Where `${NAME}` is looked up.
-pub(super) type Lookup = dyn Fn(&str) -> Option<String> + Send + Sync;
+pub type Lookup = dyn Fn(&str) -> Option<String> + Send + Sync;
 
 /// Values that came in by reference, longest first.
 #[derive(Default, Clone)]

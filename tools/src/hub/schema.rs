@@ -1,20 +1,41 @@
-//! Checks values against the schemas of strangers: nothing is fetched, no pattern runs away.
+//! Checks values against the schemas of strangers: nothing is fetched, no pattern runs away, no check holds the runtime.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use jsonschema::{PatternOptions, Retrieve, Uri, Validator};
 use serde_json::Value;
+use tokio::sync::oneshot;
 
 use super::error::quote;
-use super::limits::{PATTERN_BACKTRACK_MAX, SCHEMA_BYTES_MAX};
+use super::limits::{CHECK_TIMEOUT, PATTERN_BACKTRACK_MAX, RUNAWAY_CHECKS_MAX, SCHEMA_BYTES_MAX};
+
+/// Keywords that lead elsewhere in a schema.
+const REFERENCES: [&str; 3] = ["\"$ref\"", "\"$dynamicRef\"", "\"$recursiveRef\""];
 
 /// A compiled schema.
-#[derive(Debug)]
-pub(super) struct Schema(Validator);
+#[derive(Debug, Clone)]
+pub(super) struct Schema {
+    validator: Arc<Validator>,
+    /// With references a small schema can ask for exponential work; without, the work is bounded by its size.
+    refers: bool,
+}
 
 /// The first value that does not fit.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Misfit {
     pub(super) pointer: String,
     pub(super) message: String,
+}
+
+/// Why a value was not found to fit.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unfit {
+    /// It does not.
+    Misfit(Misfit),
+    /// Nobody knows: the check took too long.
+    TooLong,
 }
 
 /// A reference to another document is never followed: a schema would choose where we connect.
@@ -29,88 +50,65 @@ impl Retrieve for Nowhere {
 impl Schema {
     /// Compiles a schema, draft 2020-12 unless it names another.
     pub(super) fn compile(schema: &Value) -> Result<Self, String> {
-        let bytes = schema.to_string().len();
-        if bytes > SCHEMA_BYTES_MAX {
-            return Err(format!("{bytes} bytes; the limit is {SCHEMA_BYTES_MAX}"));
-        }
-        if let Some(pointer) = endless_reference(schema) {
-            return Err(format!("the reference at `{pointer}` leads back to itself"));
+        let text = schema.to_string();
+        if text.len() > SCHEMA_BYTES_MAX {
+            return Err(format!("{} bytes; the limit is {SCHEMA_BYTES_MAX}", text.len()));
         }
         let patterns = PatternOptions::fancy_regex().backtrack_limit(PATTERN_BACKTRACK_MAX);
         let compiled = jsonschema::options().with_retriever(Nowhere).with_pattern_options(patterns).build(schema);
-        compiled.map(Self).map_err(|error| quote(&error.to_string()))
+        let validator = Arc::new(compiled.map_err(|error| quote(&error.to_string()))?);
+        Ok(Self { validator, refers: REFERENCES.iter().any(|keyword| text.contains(keyword)) })
     }
 
     /// The first misfit of a value, by JSON pointer.
-    pub(super) fn check(&self, value: &Value) -> Result<(), Misfit> {
-        match self.0.iter_errors(value).next() {
-            None => Ok(()),
-            Some(error) => {
-                Err(Misfit { pointer: error.instance_path().to_string(), message: quote(&error.to_string()) })
-            }
-        }
+    fn misfit(&self, value: &Value) -> Option<Misfit> {
+        let error = self.validator.iter_errors(value).next()?;
+        Some(Misfit { pointer: error.instance_path().to_string(), message: quote(&error.to_string()) })
     }
 }
 
-/// A `$ref` that is reached again without going into the value would recurse for ever.
-fn endless_reference(schema: &Value) -> Option<String> {
-    let mut found = None;
-    walk(schema, schema, &mut String::new(), &mut found);
-    found
+/// Checks values within a limit of time, and bounds the threads a hostile schema can keep busy.
+#[derive(Debug)]
+pub(super) struct Checker {
+    running: Arc<AtomicUsize>,
+    running_max: usize,
+    timeout: Duration,
 }
 
-fn walk(root: &Value, node: &Value, path: &mut String, found: &mut Option<String>) {
-    if found.is_some() {
-        return;
-    }
-    match node {
-        Value::Object(map) => {
-            if map.contains_key("$ref") && leads_back(root, node) {
-                *found = Some(if path.is_empty() { "/".into() } else { path.clone() });
-                return;
-            }
-            for (key, child) in map {
-                let length = path.len();
-                path.push('/');
-                path.push_str(key);
-                walk(root, child, path, found);
-                path.truncate(length);
-            }
-        }
-        Value::Array(items) => items.iter().for_each(|item| walk(root, item, path, found)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+impl Default for Checker {
+    fn default() -> Self {
+        Self { running: Arc::default(), running_max: RUNAWAY_CHECKS_MAX, timeout: CHECK_TIMEOUT }
     }
 }
 
-/// Follows references and the applicators that stay on the same value, depth first.
-fn leads_back(root: &Value, start: &Value) -> bool {
-    let mut open: Vec<&Value> = same_value_children(root, start);
-    let mut seen: Vec<*const Value> = Vec::new();
-    while let Some(node) = open.pop() {
-        let address: *const Value = node;
-        if std::ptr::eq(node, start) {
-            return true;
+impl Checker {
+    /// Gives the value back when it fits.
+    pub(super) async fn check(&self, schema: &Schema, value: Value) -> Result<Value, Unfit> {
+        if !schema.refers {
+            return verdict(schema.misfit(&value), value);
         }
-        if !seen.contains(&address) {
-            seen.push(address);
-            open.extend(same_value_children(root, node));
+        // A check cannot be interrupted, so it must not run on a thread of the runtime, whose end would wait for it.
+        if self.running.fetch_add(1, Ordering::AcqRel) >= self.running_max {
+            self.running.fetch_sub(1, Ordering::AcqRel);
+            return Err(Unfit::TooLong);
         }
+        let (sender, receiver) = oneshot::channel();
+        let (schema, running) = (schema.clone(), self.running.clone());
+        let started = std::thread::Builder::new().name("schema-check".into()).spawn(move || {
+            let misfit = schema.misfit(&value);
+            running.fetch_sub(1, Ordering::AcqRel);
+            let _ = sender.send(verdict(misfit, value));
+        });
+        if started.is_err() {
+            self.running.fetch_sub(1, Ordering::AcqRel);
+            return Err(Unfit::TooLong);
+        }
+        tokio::time::timeout(self.timeout, receiver).await.ok().and_then(Result::ok).unwrap_or(Err(Unfit::TooLong))
     }
-    false
 }
 
-/// The subschemas that judge the same value as `node` does.
-fn same_value_children<'a>(root: &'a Value, node: &'a Value) -> Vec<&'a Value> {
-    const LISTS: [&str; 3] = ["allOf", "anyOf", "oneOf"];
-    const SINGLES: [&str; 4] = ["not", "if", "then", "else"];
-    let mut children: Vec<&Value> = Vec::new();
-    if let Some(target) = node.get("$ref").and_then(Value::as_str).and_then(|reference| reference.strip_prefix('#')) {
-        children.extend(root.pointer(target));
-    }
-    children.extend(LISTS.iter().filter_map(|key| node.get(key)?.as_array()).flatten());
-    children.extend(SINGLES.iter().filter_map(|key| node.get(key)));
-    children.extend(node.get("dependentSchemas").and_then(Value::as_object).into_iter().flat_map(|map| map.values()));
-    children
+fn verdict(misfit: Option<Misfit>, value: Value) -> Result<Value, Unfit> {
+    misfit.map_or(Ok(value), |misfit| Err(Unfit::Misfit(misfit)))
 }
 
 #[cfg(test)]
@@ -120,62 +118,78 @@ mod tests {
 
     use super::*;
 
-    fn check_schema(schema: Value, value: Value, expected: Expect) {
+    /// Enough to outlast the limit of the test many times, and few enough to end soon after it.
+    const DOUBLINGS: usize = 20;
+
+    async fn check_schema(schema: Value, value: Value, expected: Expect) {
         let shown = match Schema::compile(&schema) {
             Err(error) => format!("schema: {error}"),
-            Ok(schema) => match schema.check(&value) {
-                Ok(()) => "fits".to_owned(),
-                Err(misfit) => format!("{}: {}", misfit.pointer, misfit.message),
+            Ok(schema) => match Checker::default().check(&schema, value).await {
+                Ok(_) => "fits".to_owned(),
+                Err(unfit) => format!("{unfit:?}"),
             },
         };
         expected.assert_eq(&shown);
     }
 
-    #[test]
-    fn a_misfit_has_a_pointer() {
+    #[tokio::test]
+    async fn a_misfit_has_a_pointer() {
         let schema =
             json!({"type": "object", "properties": {"rows": {"items": {"type": "integer"}}}, "required": ["rows"]});
-        check_schema(schema.clone(), json!({"rows": [1, 2]}), expect!["fits"]);
-        check_schema(schema.clone(), json!({"rows": [1, "x"]}), expect![[r#"/rows/1: "x" is not of type "integer""#]]);
-        check_schema(schema, json!({}), expect![[r#": "rows" is a required property"#]]);
-    }
-
-    #[test]
-    fn other_documents_are_not_fetched() {
+        check_schema(schema.clone(), json!({"rows": [1, 2]}), expect!["fits"]).await;
         check_schema(
-            json!({"$ref": "http://127.0.0.1:9/x.json"}),
-            json!({}),
-            expect![
-                "schema: Resource 'http://127.0.0.1:9/x.json' is not present in a registry and retrieving it failed: references to other documents are not followed: http://127.0.0.1:9/x.json"
-            ],
-        );
-        check_schema(
-            json!({"$ref": "file:///etc/passwd"}),
-            json!({}),
-            expect![
-                "schema: Resource 'file:///etc/passwd' is not present in a registry and retrieving it failed: references to other documents are not followed: file:///etc/passwd"
-            ],
-        );
-    }
-
-    #[test]
-    fn a_schema_cannot_make_us_recurse_for_ever() {
-        check_schema(json!({"$ref": "#"}), json!({}), expect!["schema: the reference at `/` leads back to itself"]);
-        let mutual = json!({"$defs": {"a": {"allOf": [{"$ref": "#/$defs/b"}]}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"});
-        check_schema(mutual, json!({}), expect!["schema: the reference at `/$defs/a/allOf` leads back to itself"]);
-        let tree = json!({"type": "object", "properties": {"child": {"$ref": "#"}}});
-        check_schema(tree, json!({"child": {"child": {}}}), expect!["fits"]);
-    }
-
-    #[test]
-    fn a_pattern_cannot_run_away() {
-        let schema = json!({"type": "string", "pattern": "^(a+)+(?=b)$"});
+            schema.clone(),
+            json!({"rows": [1, "x"]}),
+            expect![[r#"Misfit(Misfit { pointer: "/rows/1", message: "\"x\" is not of type \"integer\"" })"#]],
+        )
+        .await;
         check_schema(
             schema,
-            json!("a".repeat(200)),
-            expect![[
-                r#": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" does not match "^(a+)+(?=b)$""#
-            ]],
-        );
+            json!({}),
+            expect![[r#"Misfit(Misfit { pointer: "", message: "\"rows\" is a required property" })"#]],
+        )
+        .await;
+    }
+
+    #[tokio::test]
+    async fn other_documents_are_not_fetched() {
+        check_schema(json!({"$ref": "http://127.0.0.1:9/x.json"}), json!({}), expect!["schema: Resource 'http://127.0.0.1:9/x.json' is not present in a registry and retrieving it failed: references to other documents are not followed: http://127.0.0.1:9/x.json"]).await;
+        check_schema(json!({"$ref": "file:///etc/passwd"}), json!({}), expect!["schema: Resource 'file:///etc/passwd' is not present in a registry and retrieving it failed: references to other documents are not followed: file:///etc/passwd"]).await;
+    }
+
+    #[tokio::test]
+    async fn references_in_a_circle_end() {
+        check_schema(json!({"$ref": "#"}), json!({}), expect!["fits"]).await;
+        check_schema(json!({"$dynamicAnchor": "x", "allOf": [{"$dynamicRef": "#x"}]}), json!({}), expect!["fits"])
+            .await;
+        let tree = json!({"type": "object", "properties": {"child": {"$ref": "#"}}});
+        check_schema(
+            tree,
+            json!({"child": {"child": 1}}),
+            expect![[r#"Misfit(Misfit { pointer: "/child/child", message: "1 is not of type \"object\"" })"#]],
+        )
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_pattern_cannot_run_away() {
+        check_schema(json!({"type": "string", "pattern": "^(a+)+(?=b)$"}), json!("a".repeat(60)), expect![[r#"Misfit(Misfit { pointer: "", message: "\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\" does not match \"^(a+)+(?=b)$\"" })"#]]).await;
+    }
+
+    #[tokio::test]
+    async fn a_check_that_doubles_with_every_level_is_given_up() {
+        let mut defs = serde_json::Map::new();
+        for level in 0..DOUBLINGS {
+            let next = json!({"$ref": format!("#/$defs/{}", level + 1)});
+            defs.insert(level.to_string(), json!({"allOf": [next, next]}));
+        }
+        defs.insert(DOUBLINGS.to_string(), json!({"type": "object"}));
+        let schema = Schema::compile(&json!({"$defs": defs, "$ref": "#/$defs/0"})).unwrap();
+        let limit = Duration::from_millis(5);
+        let checker = Checker { running_max: 1, timeout: limit, ..Checker::default() };
+        assert_eq!(checker.check(&schema, json!({})).await, Err(Unfit::TooLong));
+        assert_eq!(checker.running.load(Ordering::Acquire), 1, "the thread is still at it");
+        assert_eq!(checker.check(&schema, json!({})).await, Err(Unfit::TooLong));
+        assert_eq!(checker.running.load(Ordering::Acquire), 1, "no further thread is started");
     }
 }

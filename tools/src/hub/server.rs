@@ -6,19 +6,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rmcp::model::{MetaObject, RequestMetaObject};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::attach::attach;
 use super::config::ServerConfig;
 use super::era::Era;
 use super::error::{Delivery, ToolError, ToolErrorClass};
 use super::front::{CallOptions, HubContext};
-use super::inventory::{Defect, Inventory, Pages, Tool};
+use super::inventory::{Defect, Inventory, Pages, Tool, ToolInfo};
 use super::limits::{BACKOFF_INITIAL, BACKOFF_MAX, LIST_AGE_MAX};
 use super::outcome::{Reading, ToolOutcome};
-use super::session::{NoResult, Session, Wait, attach, call_request, list_request};
+use super::schema::{Checker, Unfit};
+use super::session::{NoResult, Session, Wait, call_request, list_request};
 
 /// `_meta` key under which the stable key of a call is handed to the tool.
 const IDEMPOTENCY_KEY: &str = "interlock/idempotency-key";
@@ -34,6 +36,7 @@ pub(super) struct Server {
     slot: tokio::sync::Mutex<Slot>,
     permits: Arc<Semaphore>,
     in_flight: AtomicUsize,
+    checker: Checker,
 }
 
 #[derive(Default)]
@@ -59,10 +62,25 @@ struct Ready {
     listed: Arc<Listed>,
 }
 
+/// How one attempt to make a call went.
+enum Attempt {
+    /// There is a result, or an error that stands.
+    Ended(Result<ToolOutcome, ToolError>),
+    /// The connection was dead before the first byte.
+    Unsent(ToolError),
+}
+
 impl Server {
     pub(super) fn new(config: ServerConfig, hub: Arc<HubContext>) -> Arc<Self> {
         let permits = Arc::new(Semaphore::new(config.concurrency));
-        Arc::new(Self { config, hub, slot: tokio::sync::Mutex::default(), permits, in_flight: AtomicUsize::new(0) })
+        Arc::new(Self {
+            config,
+            hub,
+            slot: tokio::sync::Mutex::default(),
+            permits,
+            in_flight: AtomicUsize::new(0),
+            checker: Checker::default(),
+        })
     }
 
     pub(super) fn in_flight(&self) -> usize {
@@ -89,7 +107,8 @@ impl Server {
         })
     }
 
-    /// One call; never repeated.
+    /// One call; never repeated. A connection that turns out to be dead before the first byte of the request is replaced
+    /// once: the request was not sent, so sending it is no repetition.
     pub(super) async fn call(
         self: &Arc<Self>,
         tool: &str,
@@ -97,16 +116,33 @@ impl Server {
         options: CallOptions,
     ) -> Result<ToolOutcome, ToolError> {
         let _counted = InFlight::enter(&self.in_flight);
-        let ready = tokio::select! {
-            ready = self.ready(LIST_AGE_MAX) => ready.map_err(|error| error.about(tool))?,
-            () = options.cancel.cancelled() => return Err(self.cancelled(tool)),
+        match self.attempt(tool, &args, &options).await {
+            Attempt::Ended(result) => result,
+            Attempt::Unsent(_) => match self.attempt(tool, &args, &options).await {
+                Attempt::Ended(result) => result,
+                Attempt::Unsent(error) => Err(error),
+            },
+        }
+    }
+
+    async fn attempt(self: &Arc<Self>, tool: &str, args: &Value, options: &CallOptions) -> Attempt {
+        let ready = match self.ready_with(tool, options).await {
+            Ok(ready) => ready,
+            Err(error) => return Attempt::Ended(Err(error)),
         };
-        let ready = self.with_tool(ready, tool, &options).await?;
-        let known = ready.listed.tools.get(tool).ok_or_else(|| self.not_found(tool, &ready.listed))?;
-        let args = self.check_args(known, args, &options)?;
+        let Some(known) = ready.listed.tools.get(tool) else {
+            return Attempt::Ended(Err(self.not_found(tool, &ready.listed)));
+        };
+        let args = match self.check_args(known, args.clone(), options).await {
+            Ok(args) => args,
+            Err(error) => return Attempt::Ended(Err(error)),
+        };
         let total = options.timeout.unwrap_or(self.config.timeout);
         let until = Instant::now() + total;
-        let _permit = self.permit(tool, until, &options.cancel).await?;
+        let _permit = match self.permit(tool, until, &options.cancel).await {
+            Ok(permit) => permit,
+            Err(error) => return Attempt::Ended(Err(error)),
+        };
         let wait = Wait {
             until,
             idle: options.idle.or(self.config.idle_timeout),
@@ -114,19 +150,38 @@ impl Server {
             progress: options.progress.clone(),
             meta: options.idempotency_key.as_deref().map(key_meta),
         };
-        let answer = ready.session.request(call_request(tool, args), wait).await;
-        let raw = match answer {
-            Ok(raw) => raw,
-            Err(lost) => return Err(ready.session.explain(&self.config, Some(tool), lost, total).await),
-        };
+        match ready.session.request(call_request(tool, args), wait).await {
+            Ok(raw) => Attempt::Ended(self.read(known, &ready.session, raw, options).await),
+            Err(lost) => {
+                let unsent = matches!(lost, NoResult::Lost(Delivery::NotSent));
+                let error = ready.session.explain(&self.config, Some(tool), lost, total).await;
+                if unsent { Attempt::Unsent(error) } else { Attempt::Ended(Err(error)) }
+            }
+        }
+    }
+
+    async fn read(
+        &self,
+        tool: &Tool,
+        session: &Session,
+        raw: Value,
+        options: &CallOptions,
+    ) -> Result<ToolOutcome, ToolError> {
         let reading = Reading {
             server: &self.config.name,
-            tool,
-            output: known.output.as_ref(),
+            tool: &tool.info.name,
+            output: tool.output.as_ref(),
+            checker: &self.checker,
             bytes_max: options.max_result_bytes.unwrap_or(self.config.max_result_bytes),
-            secrets: &ready.session.secrets,
+            secrets: &session.secrets,
         };
-        reading.read(raw)
+        reading.read(raw).await
+    }
+
+    /// One tool as the server describes it now, at most [`LIST_AGE_MAX`] ago.
+    pub(super) async fn describe(self: &Arc<Self>, tool: &str) -> Result<ToolInfo, ToolError> {
+        let ready = self.ready_with(tool, &CallOptions::default()).await?;
+        ready.listed.tools.get(tool).map(|known| known.info.clone()).ok_or_else(|| self.not_found(tool, &ready.listed))
     }
 
     /// Ends the server for good.
@@ -141,36 +196,42 @@ impl Server {
         }
     }
 
-    /// A list that lacks the tool may just be old: it is read once more before the caller is told.
-    async fn with_tool(self: &Arc<Self>, ready: Ready, tool: &str, options: &CallOptions) -> Result<Ready, ToolError> {
-        if ready.listed.tools.contains_key(tool) {
-            return Ok(ready);
-        }
+    /// A ready server whose list has the tool, if it has it at all: a list that lacks it may just be old and is read
+    /// once more.
+    async fn ready_with(self: &Arc<Self>, tool: &str, options: &CallOptions) -> Result<Ready, ToolError> {
+        let find = async {
+            let ready = self.ready(LIST_AGE_MAX).await?;
+            if ready.listed.tools.contains_key(tool) { Ok(ready) } else { self.ready(Duration::ZERO).await }
+        };
         tokio::select! {
-            ready = self.ready(Duration::ZERO) => ready.map_err(|error| error.about(tool)),
+            ready = find => ready.map_err(|error: ToolError| error.about(tool)),
             () = options.cancel.cancelled() => Err(self.cancelled(tool)),
         }
     }
 
-    fn check_args(
+    async fn check_args(
         &self,
         tool: &Tool,
         args: Value,
         options: &CallOptions,
-    ) -> Result<serde_json::Map<String, Value>, ToolError> {
+    ) -> Result<Map<String, Value>, ToolError> {
         let name = &tool.info.name;
         if options.expected_pin.as_ref().is_some_and(|pin| *pin != tool.info.pin) {
             let message = format!("the server's description of this tool changed; its pin is now {}", tool.info.pin);
             return Err(self.error(ToolErrorClass::Denied, name, message).fix("review the tool and pin it again"));
         }
-        let args = if args.is_null() { Value::Object(serde_json::Map::new()) } else { args };
-        if let Err(misfit) = tool.input.check(&args) {
-            let message = format!("the arguments do not fit the tool's schema: {}", misfit.message);
-            return Err(self.error(ToolErrorClass::Invalid, name, message).at(misfit.pointer));
-        }
-        match args {
-            Value::Object(args) => Ok(args),
-            _ => Err(self.error(ToolErrorClass::Invalid, name, "the arguments are not an object".into()).at("")),
+        let args = if args.is_null() { Value::Object(Map::new()) } else { args };
+        match self.checker.check(&tool.input, args).await {
+            Ok(Value::Object(args)) => Ok(args),
+            Ok(_) => Err(self.error(ToolErrorClass::Invalid, name, "the arguments are not an object".into()).at("")),
+            Err(Unfit::Misfit(misfit)) => {
+                let message = format!("the arguments do not fit the tool's schema: {}", misfit.message);
+                Err(self.error(ToolErrorClass::Invalid, name, message).at(misfit.pointer))
+            }
+            Err(Unfit::TooLong) => {
+                let message = "the arguments could not be checked against the tool's schema in time".to_owned();
+                Err(self.error(ToolErrorClass::Protocol, name, message))
+            }
         }
     }
 
@@ -231,10 +292,12 @@ impl Server {
             if !session.is_dead() {
                 return Ok(session.clone());
             }
+            // Two processes of one server may fight over a lock or a port, so the old one goes first.
+            session.close(self.config.close_grace).await;
             let answered = session.answered.load(Ordering::Acquire);
             slot.session = None;
             slot.listed = None;
-            if answered { slot.recovered() } else { slot.failed() }
+            if answered { slot.recovered() } else { slot.failed(Instant::now()) }
         }
         self.back_off(slot).await?;
         match attach(&self.config, &self.hub, slot.era).await {
@@ -247,7 +310,7 @@ impl Server {
             Err(error) => {
                 // The server may have been replaced by one of another era.
                 slot.era = None;
-                slot.failed();
+                slot.failed(Instant::now());
                 Err(error)
             }
         }
@@ -284,6 +347,9 @@ impl Server {
             }
         }
         let (tools, defects) = pages.judge(&self.config);
+        for name in self.config.effects.keys().filter(|name| !tools.contains_key(*name)) {
+            tracing::warn!(server = self.config.name, tool = name, "`effects` names a tool the server does not offer");
+        }
         for defect in &defects {
             tracing::warn!(server = self.config.name, tool = defect.tool, "tool left out: {}", defect.message);
         }
@@ -327,10 +393,10 @@ impl Slot {
         self.not_before = None;
     }
 
-    fn failed(&mut self) {
+    fn failed(&mut self, now: Instant) {
         let pause = BACKOFF_INITIAL.saturating_mul(1 << self.failures.min(16)).min(BACKOFF_MAX);
         self.failures = self.failures.saturating_add(1);
-        self.not_before = Some(Instant::now() + pause);
+        self.not_before = Some(now + pause);
     }
 }
 
@@ -351,7 +417,7 @@ impl Drop for InFlight<'_> {
 }
 
 fn key_meta(key: &str) -> RequestMetaObject {
-    let mut meta = serde_json::Map::new();
+    let mut meta = Map::new();
     meta.insert(IDEMPOTENCY_KEY.into(), Value::from(key));
     RequestMetaObject(MetaObject(meta))
 }
@@ -370,4 +436,23 @@ fn sorted(name: &str) -> Vec<u8> {
     let mut bytes = name.as_bytes().to_vec();
     bytes.sort_unstable();
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_a_limit_and_end_with_an_answer() {
+        let (mut slot, now) = (Slot::default(), Instant::now());
+        let pauses: Vec<_> = (0..10)
+            .map(|_| {
+                slot.failed(now);
+                slot.not_before.unwrap().duration_since(now).as_millis()
+            })
+            .collect();
+        assert_eq!(pauses, [250, 500, 1000, 2000, 4000, 8000, 16000, 30000, 30000, 30000]);
+        slot.recovered();
+        assert_eq!((slot.failures, slot.not_before), (0, None));
+    }
 }

@@ -21,10 +21,10 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
 use super::dial::Pipes;
-use super::error::quote;
+use super::error::{quote, quote_within};
 use super::flood::FloodGate;
 use super::front::Progress;
-use super::limits::{GARBAGE_LINES_MAX, NOTIFICATION_BURST_MAX, NOTIFICATIONS_PER_SECOND};
+use super::limits::{GARBAGE_LINES_MAX, NOTIFICATION_BURST_MAX, NOTIFICATIONS_PER_SECOND, ODDITY_BYTES_MAX};
 use super::lines::{LineRead, LineReader};
 use super::tap::{Tap, Taps};
 
@@ -190,11 +190,10 @@ impl Wire {
                 tracing::info!(target: "interlock::mcp::log", server = self.state.server, message = quote(&text));
                 None
             }
-            "notifications/tools/list_changed" => {
-                self.state.tools_changed.store(true, Ordering::Release);
-                None
-            }
             _ => {
+                if method == "notifications/tools/list_changed" {
+                    self.state.tools_changed.store(true, Ordering::Release);
+                }
                 message.insert("params".into(), params);
                 // Unknown notifications are allowed by the protocol; one that does not decode is none of ours.
                 serde_json::from_value(Value::Object(message)).ok()
@@ -207,7 +206,7 @@ impl Wire {
         let Some(tapped) = id.as_ref().and_then(|id| self.state.taps.answered(id)) else {
             if self.state.attached.load(Ordering::Acquire) {
                 let id = message.get("id").map(Value::to_string).unwrap_or_default();
-                let text = format!("an answer to request {}", quote(&id));
+                let text = format!("an answer to request {}", quote_within(&id, ODDITY_BYTES_MAX));
                 tracing::debug!(server = self.state.server, text, "unexpected message");
                 self.state.odd(&self.state.strays, text);
             }
@@ -231,12 +230,19 @@ impl Wire {
     }
 
     fn garbage<T>(&self, text: &str) -> Option<T> {
-        let text = quote(text);
+        let text = quote_within(text, ODDITY_BYTES_MAX);
         tracing::debug!(server = self.state.server, text, "line is not an MCP message");
         if self.state.odd(&self.state.garbage, text) > GARBAGE_LINES_MAX {
             self.state.fail(Fault::Garbage);
         }
         None
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        // Nobody reads any more, so there is nothing left to wait for.
+        self.state.drained.cancel();
     }
 }
 

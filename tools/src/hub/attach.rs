@@ -1,0 +1,185 @@
+//! Opening a connection: start the server or dial it, find out its era, fall back where real servers need it.
+//!
+//! A failed probe never reuses its connection: a late answer to `server/discover` would be taken for the answer to
+//! `initialize`. And it waits for the old process to be gone: two of one server may fight over a lock or a port.
+
+use std::sync::Arc;
+
+use rmcp::model::{ClientCapabilities, ClientConfig, Implementation, ProtocolVersion};
+use rmcp::service::ClientInitializeError;
+use rmcp::{ClientHandler, ClientServiceExt};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::child::{self, Process, Spawn};
+use super::config::{ServerConfig, TransportConfig};
+use super::dial::Pipes;
+use super::era::{Era, Opening, worth_initialize};
+use super::error::{ToolError, ToolErrorClass, quote};
+use super::front::HubContext;
+use super::limits::CANCEL_GRACE;
+use super::reference::{Secrets, expand};
+use super::session::Session;
+use super::wire::{Wire, WireState};
+
+/// Our side of the connection. Declares no capability: servers cannot ask for input, samples or roots here.
+#[derive(Debug)]
+pub(super) struct Client;
+
+impl ClientHandler for Client {
+    fn get_info(&self) -> ClientConfig {
+        let identity = Implementation::new("interlock", env!("CARGO_PKG_VERSION"));
+        // The library's own default names a revision that has no `initialize`.
+        ClientConfig::new(ClientCapabilities::default(), identity)
+            .with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE)
+    }
+}
+
+/// How a failed opening goes on.
+enum OpenError {
+    /// A fresh connection with `initialize` may work.
+    TryInitialize(ToolError),
+    /// It will not.
+    Final(ToolError),
+}
+
+/// A connection without a word said yet.
+struct Link {
+    pipes: Pipes,
+    process: Option<Process>,
+    secrets: Secrets,
+}
+
+/// Attaches a server: probes it, or uses what is known about it, within the configured start time.
+pub(super) async fn attach(config: &ServerConfig, hub: &HubContext, known: Option<Era>) -> Result<Session, ToolError> {
+    let deadline = Instant::now() + config.start_timeout;
+    let opening = known.map_or(Opening::Probe, Opening::Known);
+    let first = match open(config, hub, opening, deadline).await {
+        Ok(session) => return Ok(session),
+        Err(OpenError::Final(error)) => return Err(error),
+        Err(OpenError::TryInitialize(error)) => error,
+    };
+    tracing::debug!(server = config.name, reason = first.message, "no modern server; trying initialize");
+    match open(config, hub, Opening::Known(Era::Initialize), deadline).await {
+        Ok(session) => Ok(session),
+        Err(OpenError::Final(error) | OpenError::TryInitialize(error)) => Err(error),
+    }
+}
+
+async fn open(
+    config: &ServerConfig,
+    hub: &HubContext,
+    opening: Opening,
+    deadline: Instant,
+) -> Result<Session, OpenError> {
+    let state = WireState::new(&config.name);
+    let Link { pipes, process, secrets } = connect(config, hub, &state).await.map_err(OpenError::Final)?;
+    // Ends the process whenever this function is left without a session, or dropped.
+    let abandon = state.dead.clone().drop_guard();
+    let wire = Wire::new(pipes, config.max_line_bytes, state.clone());
+    let until = match opening {
+        Opening::Probe => deadline.min(Instant::now() + config.discover_timeout),
+        Opening::Known(_) => deadline,
+    };
+    let attached = timeout_at(until, Client.serve_with_lifecycle(wire, opening.mode())).await;
+    let refusal = match attached {
+        Ok(Ok(service)) => {
+            abandon.disarm();
+            return Ok(Session::new(service, state, process, secrets).await);
+        }
+        Ok(Err(refusal)) => Some(refusal),
+        Err(_) => None,
+    };
+    let mut error = match &refusal {
+        Some(refusal) => refused(config, refusal, &state, process.as_ref()).await,
+        None => silent(config, opening),
+    };
+    drop(abandon);
+    if let Some(process) = &process {
+        // The grace is given twice: after the end of input and after SIGTERM.
+        let _ = timeout(config.close_grace * 3, process.gone()).await;
+        error.message.push_str(&process.last_words());
+    }
+    error.message = secrets.scrub(error.message);
+    let again = opening == Opening::Probe && refusal.as_ref().is_none_or(worth_initialize);
+    Err(if again { OpenError::TryInitialize(error) } else { OpenError::Final(error) })
+}
+
+async fn connect(config: &ServerConfig, hub: &HubContext, state: &Arc<WireState>) -> Result<Link, ToolError> {
+    let unavailable = |message: String| ToolError::server(ToolErrorClass::Unavailable, &config.name, message);
+    match &config.transport {
+        TransportConfig::Stdio { .. } => {
+            let spec = resolve(config, hub)?;
+            let secrets = spec.secrets.clone();
+            let message = format!("`{}` cannot be started in {}", spec.command, spec.cwd.display());
+            let (pipes, process) = child::spawn(spec, state, &hub.reaper).map_err(|error| {
+                unavailable(secrets.scrub(format!("{message}: {error}")))
+                    .fix("check `command`, `cwd` and the PATH given in `env`: the server does not inherit ours")
+            })?;
+            Ok(Link { pipes, process: Some(process), secrets })
+        }
+        TransportConfig::Custom(dial) => {
+            let pipes = dial.dial().await.map_err(|error| unavailable(format!("cannot connect: {error}")))?;
+            Ok(Link { pipes, process: None, secrets: Secrets::default() })
+        }
+        TransportConfig::Http { .. } => {
+            Err(unavailable("servers reached by `url` are not supported yet".into())
+                .fix("start the server with `command`"))
+        }
+    }
+}
+
+/// The process to start, every reference resolved.
+fn resolve(config: &ServerConfig, hub: &HubContext) -> Result<Spawn, ToolError> {
+    let TransportConfig::Stdio { command, args, env, cwd } = &config.transport else {
+        return Err(ToolError::server(ToolErrorClass::Invalid, &config.name, "it has no command"));
+    };
+    let mut secrets = Secrets::default();
+    let mut expanded = |text: &str| {
+        expand(text, hub.lookup.as_ref(), &mut secrets)
+            .map_err(|message| ToolError::server(ToolErrorClass::Invalid, &config.name, message))
+    };
+    let command = expanded(command)?;
+    let args = args.iter().map(|arg| expanded(arg)).collect::<Result<_, _>>()?;
+    let env = env.iter().map(|(name, value)| Ok((name.clone(), expanded(value)?))).collect::<Result<_, ToolError>>()?;
+    let cwd = match cwd {
+        Some(cwd) => Ok(cwd.clone()),
+        None => child::own_directory(&hub.work_root, &config.name),
+    };
+    let cwd = cwd.map_err(|error| {
+        let message = format!("no working directory under {}: {error}", hub.work_root.display());
+        ToolError::server(ToolErrorClass::Unavailable, &config.name, message)
+    })?;
+    Ok(Spawn { server: config.name.clone(), command, args, env, cwd, close_grace: config.close_grace, secrets })
+}
+
+async fn refused(
+    config: &ServerConfig,
+    refusal: &ClientInitializeError,
+    state: &WireState,
+    process: Option<&Process>,
+) -> ToolError {
+    // When the pipe closed because the process ended, its status is the better reason; it is known in a moment.
+    if let (Some(process), true) = (process, pipe_closed(refusal)) {
+        let _ = timeout(CANCEL_GRACE, process.gone()).await;
+    }
+    let (class, reason) = match state.fault() {
+        Some(fault) => (ToolErrorClass::Unavailable, fault.describe()),
+        None if pipe_closed(refusal) => (ToolErrorClass::Unavailable, "it closed the connection".into()),
+        None => (ToolErrorClass::Protocol, quote(&refusal.to_string())),
+    };
+    ToolError::server(class, &config.name, format!("the server could not be attached: {reason}"))
+}
+
+fn pipe_closed(refusal: &ClientInitializeError) -> bool {
+    match refusal {
+        ClientInitializeError::ConnectionClosed(_) | ClientInitializeError::TransportError { .. } => true,
+        ClientInitializeError::LegacyFallbackFailed { fallback, .. } => pipe_closed(fallback),
+        _ => false,
+    }
+}
+
+fn silent(config: &ServerConfig, opening: Opening) -> ToolError {
+    let waited = if opening == Opening::Probe { config.discover_timeout } else { config.start_timeout };
+    let message = format!("the server did not answer the handshake within {waited:?}");
+    ToolError::server(ToolErrorClass::Timeout, &config.name, message).fix("raise `start_timeout` if it starts slowly")
+}
