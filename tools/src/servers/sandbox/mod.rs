@@ -44,6 +44,7 @@ pub mod world;
 #[cfg(test)]
 mod tests;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
@@ -147,6 +148,9 @@ impl Sandbox {
     /// If the folder cannot be written, or holds something else than a sandbox.
     pub fn open(dir: &Path) -> Result<Self> {
         std::fs::create_dir_all(dir).map_err(|e| SandboxError::storage(&format!("folder {}", dir.display()), e))?;
+        // Two servers may start on a new folder at once, one for agents and one for the operator.
+        let opening = File::create(dir.join("open.lock")).and_then(|file| file.lock().map(|()| file));
+        let _opening = opening.map_err(|e| SandboxError::storage(&format!("lock in {}", dir.display()), e))?;
         let (production, staging) = (dir.join("production.db"), dir.join("staging.db"));
         if !production.exists() {
             // The marker that a folder is complete is production.db, so it comes last and whole.

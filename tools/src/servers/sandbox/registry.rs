@@ -25,6 +25,8 @@ pub enum ToolEffect {
     Sets,
     /// Replaces or takes away something; repeating it changes nothing more.
     Replaces,
+    /// Does something over again, replacing its traces; repeating it is a new effect.
+    Redoes,
 }
 
 type RunFn = Box<dyn Fn(&Sandbox, Value, Option<String>) -> Result<Reply> + Send + Sync>;
@@ -58,6 +60,7 @@ impl ToolSpec {
             ToolEffect::Adds => (false, false, false),
             ToolEffect::Sets => (false, false, true),
             ToolEffect::Replaces => (false, true, true),
+            ToolEffect::Redoes => (false, true, false),
         };
         tool.annotations =
             Some(ToolAnnotations::from_raw(None, Some(read_only), Some(destructive), Some(idempotent), Some(false)));
@@ -216,14 +219,14 @@ fn reading() -> Vec<ToolSpec> {
 }
 
 fn writing() -> Vec<ToolSpec> {
-    use ToolEffect::{Adds, Replaces, Sets};
+    use ToolEffect::{Adds, Redoes, Replaces, Sets};
     vec![
         writes(
             (
                 "rerun_pipeline",
                 "Runs a pipeline again for a day, replacing that day's rows. A failed run is an error with the run in it.",
             ),
-            Replaces,
+            Redoes,
             repair::rerun_pipeline,
         ),
         writes(

@@ -4,8 +4,8 @@ use expect_test::expect;
 use serde_json::json;
 
 use super::World;
+use crate::servers::sandbox::Code;
 use crate::servers::sandbox::registry::{ToolEffect, agent_tools};
-use crate::servers::sandbox::{Code, Fault};
 
 #[test]
 fn query_reads_one_statement_and_nothing_else() {
@@ -177,7 +177,7 @@ fn every_tool_says_what_it_does() {
         check_upstream Reads
         table_privileges Reads
         effect_status Reads
-        rerun_pipeline Replaces
+        rerun_pipeline Redoes
         quarantine Adds
         release_quarantine Sets
         hold_partition Adds
@@ -211,5 +211,4 @@ fn out_of_range_and_duplicates_are_rules_too() {
         world.err("quarantine", arguments("null_in_column", json!({ "column": "x OR 1" }))).code,
         Code::NotFound
     );
-    let _ = Fault::ALL;
 }
