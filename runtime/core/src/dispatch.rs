@@ -25,7 +25,8 @@ pub fn digest_of(value: &Value) -> String {
     hex::encode(Sha256::digest(text.as_bytes()))
 }
 
-/// A task about to start, with everything its start needs.
+/// A task about to start, with everything its start and its end need.
+#[derive(Clone)]
 pub(crate) struct Starting {
     pub(crate) id: TaskId,
     pub(crate) ns: Ns,
@@ -171,6 +172,7 @@ impl Run {
                 suspending: false,
                 cache_asked: cache_key.is_some(),
                 cache_key: cache_key.clone(),
+                starting: starting.clone(),
             },
         );
         match cache_key {
@@ -213,8 +215,7 @@ impl Run {
             let timer = LiveTimer::Idle(starting.id, token);
             self.push(Effect::SetTimer { timer, at: self.now.plus(limit) });
         }
-        let input = Value::Object((*starting.vars).clone());
-        self.stream_task_start(&starting.ns, starting.id, input);
+        self.stream_task_start(&starting.ns, starting.id, &starting.vars);
         Ok(())
     }
 
@@ -236,12 +237,13 @@ impl Run {
     pub(crate) fn cache_looked(&mut self, id: TaskId, token: Token, hit: Option<Arc<Cached>>) {
         let Some(live) = self.live(id, token).filter(|live| live.cache_asked) else { return };
         live.cache_asked = false;
+        let starting = live.starting.clone();
         if let Some(hit) = hit {
             self.live.remove(&id);
             self.task_finished(id, hit.changes.clone(), hit.route.clone(), true);
             return;
         }
-        let handed = self.prepare(id).and_then(|starting| self.hand_over(&starting, token));
+        let handed = self.hand_over(&starting, token);
         if let Err(error) = handed {
             self.abort(id, token);
             self.fail_task(id, error);

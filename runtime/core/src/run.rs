@@ -98,6 +98,7 @@ pub(crate) struct Live {
     pub(crate) suspending: bool,
     pub(crate) cache_key: Option<String>,
     pub(crate) cache_asked: bool,
+    pub(crate) starting: crate::dispatch::Starting,
 }
 
 /// One thread's engine: durable state, what is in flight, and the rules between them.

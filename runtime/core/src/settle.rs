@@ -26,11 +26,8 @@ impl Run {
     /// A dispatched node returned.
     pub(crate) fn task_done(&mut self, id: TaskId, token: Token, output: NodeOutput) {
         if self.live(id, token).is_some_and(|live| !live.suspending) {
-            let key = self.live.remove(&id).and_then(|live| live.cache_key);
-            match self.prepare(id) {
-                Ok(starting) => self.finish_task(&starting, output, Vec::new(), None, key),
-                Err(error) => self.fail_task(id, error),
-            }
+            let Some(live) = self.live.remove(&id) else { return };
+            self.finish_task(&live.starting, output, Vec::new(), None, live.cache_key);
         }
     }
 

@@ -120,10 +120,11 @@ impl Run {
         self.modes.has(Mode::Tasks) || self.modes.has(Mode::Debug)
     }
 
-    pub(crate) fn stream_task_start(&mut self, ns: &Ns, task: TaskId, input: Value) {
+    pub(crate) fn stream_task_start(&mut self, ns: &Ns, task: TaskId, vars: &serde_json::Map<String, Value>) {
         if !self.wants_tasks() {
             return;
         }
+        let input = Value::Object(vars.clone());
         let Some((_, frame, index)) = self.state.find_task(task) else { return };
         let node = frame.plan.tasks.get(index).map_or("", |planned| &planned.node);
         let payload =
