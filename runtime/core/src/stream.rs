@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use crate::channels;
 use crate::ids::{Ns, TaskId};
-use crate::record::{Interrupt, Source};
+use crate::effect::Effect;
+use crate::record::{Durability, Interrupt, Source};
 use crate::run::Run;
 use crate::state::{Frame, TaskState, TaskStatus};
 
@@ -104,6 +105,15 @@ impl Run {
         self.push_event(StreamEvent { mode, ns: segments(ns), data });
     }
 
+    /// State that is shown is durable first (with `sync`): nobody sees what a crash could take back.
+    fn emit_durable(&mut self, mode: Mode, ns: &Ns, data: Value) {
+        let event = StreamEvent { mode, ns: segments(ns), data };
+        match self.state.active_run().map(|run| run.options.durability) {
+            Some(Durability::Async | Durability::Exit) => self.push_event(event),
+            _ => self.hold(Effect::Emit(Box::new(event))),
+        }
+    }
+
     /// Task events also appear in `debug`, wrapped.
     fn emit_task_event(&mut self, ns: &Ns, kind: &str, payload: Value) {
         if self.modes.has(Mode::Debug) {
@@ -167,17 +177,17 @@ impl Run {
         let checkpoint = (self.modes.has(Mode::Checkpoints) || self.modes.has(Mode::Debug))
             .then(|| show_checkpoint(self.thread.as_str(), ns, frame));
         if let Some(values) = values {
-            self.emit(Mode::Values, ns, values);
+            self.emit_durable(Mode::Values, ns, values);
         }
         if let Some(checkpoint) = checkpoint {
             if self.modes.has(Mode::Debug) {
                 let step = self.state.frames.get(ns).map_or(0, |frame| frame.step);
                 let at = self.now.to_string();
                 let wrapped = json!({"type": "checkpoint", "step": step, "timestamp": at, "payload": checkpoint});
-                self.emit(Mode::Debug, ns, wrapped);
+                self.emit_durable(Mode::Debug, ns, wrapped);
             }
             if self.modes.has(Mode::Checkpoints) {
-                self.emit(Mode::Checkpoints, ns, checkpoint);
+                self.emit_durable(Mode::Checkpoints, ns, checkpoint);
             }
         }
     }
