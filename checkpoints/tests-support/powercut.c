@@ -19,11 +19,11 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { BLOCK = 4096, SECTOR = 512, FDS = 4096, FILES = 4096, STEPS = 8192, TABLE = 1 << 17 };
+enum { BLOCK = 4096, SECTOR = 512, FDS = 4096, FILES = 4096, STEPS = 8192, BUCKETS = 1 << 14 };
 enum { CREATED, RENAMED, REMOVED };
 
-typedef struct { ino_t ino; off_t size; int dirty; char path[512]; } File;
-typedef struct { int file; off_t index; int len; unsigned char *old; } Block;
+typedef struct Block { int file; off_t index; struct Block *in_bucket, *in_file; unsigned char old[BLOCK]; } Block;
+typedef struct { ino_t ino; off_t size; int dirty; Block *blocks; char path[512]; } File;
 typedef struct { int kind; ino_t dir; char from[512], to[512], saved[512]; } Step;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -31,10 +31,10 @@ static char dir[512], report[512], graveyard[600];
 static size_t dir_len;
 static long cut_at, ops, fault;
 static uint64_t rng;
-static int fd_file[FDS], n_files, n_steps, n_saved, used;
+static int fd_file[FDS], n_files, n_steps, n_saved;
 static ino_t fd_dir[FDS];
 static File files[FILES];
-static Block table[TABLE];
+static Block *buckets[BUCKETS];
 static Step steps[STEPS];
 
 static void *find(void **slot, const char *name) { if (!*slot) *slot = dlsym(RTLD_NEXT, name); return *slot; }
@@ -76,10 +76,8 @@ __attribute__((destructor)) static void end(void) { if (dir_len) write_report("e
 
 static int watched(const char *path) { return dir_len && path && !strncmp(path, dir, dir_len) && (path[dir_len] == '/' || !path[dir_len]); }
 
-static Block *slot(int file, off_t index) {
-    size_t at = ((uint64_t)file * 1000003 + (uint64_t)index * 2654435761ULL) % TABLE;
-    while (table[at].old && (table[at].file != file || table[at].index != index)) at = (at + 1) % TABLE;
-    return &table[at];
+static Block **bucket(int file, off_t index) {
+    return &buckets[((uint64_t)file * 1000003 + (uint64_t)index * 2654435761ULL) % BUCKETS];
 }
 
 static int track(int fd, const char *path) {
@@ -89,7 +87,7 @@ static int track(int fd, const char *path) {
     int i = 0;
     while (i < n_files && files[i].ino != st.st_ino) i++;
     if (i == FILES) abort();
-    if (i == n_files) { n_files++; files[i].ino = st.st_ino; files[i].size = st.st_size; files[i].dirty = 0; }
+    if (i == n_files) { n_files++; files[i].ino = st.st_ino; files[i].size = st.st_size; files[i].dirty = 0; files[i].blocks = NULL; }
     snprintf(files[i].path, sizeof files[i].path, "%s", path);
     fd_file[fd] = i + 1;
     return i;
@@ -102,29 +100,29 @@ static void keep(int fd, int file, off_t from, off_t to) {
     if (!files[file].dirty) { files[file].dirty = 1; files[file].size = st.st_size; }
     int rfd = REAL(open64)(files[file].path, O_RDONLY);
     for (off_t index = from / BLOCK; index * BLOCK < to; index++) {
-        Block *b = slot(file, index);
-        if (b->old) continue;
-        if (++used > TABLE * 3 / 4) abort();
-        b->file = file; b->index = index; b->old = calloc(1, BLOCK);
-        ssize_t n = rfd >= 0 ? pread(rfd, b->old, BLOCK, index * BLOCK) : 0;
-        b->len = n > 0 ? (int)n : 0;
+        Block **place = bucket(file, index), *b = *place;
+        while (b && (b->file != file || b->index != index)) b = b->in_bucket;
+        if (b) continue;
+        b = calloc(1, sizeof *b);
+        if (!b) abort();
+        b->file = file; b->index = index;
+        b->in_bucket = *place; *place = b;
+        b->in_file = files[file].blocks; files[file].blocks = b;
+        if (rfd >= 0 && pread(rfd, b->old, BLOCK, index * BLOCK) < 0) abort();
     }
     if (rfd >= 0) REAL(close)(rfd);
 }
 
 static void forget(int file) {
-    /* Open addressing: rebuild without the file's blocks. */
-    static Block kept[TABLE];
-    int n = 0;
-    if (!files[file].dirty) return;
-    files[file].dirty = 0;
-    for (int i = 0; i < TABLE; i++) {
-        if (!table[i].old) continue;
-        if (table[i].file == file) free(table[i].old); else kept[n++] = table[i];
-        table[i].old = NULL;
+    for (Block *b = files[file].blocks, *next; b; b = next) {
+        Block **at = bucket(file, b->index);
+        while (*at != b) at = &(*at)->in_bucket;
+        *at = b->in_bucket;
+        next = b->in_file;
+        free(b);
     }
-    used = n;
-    for (int i = 0; i < n; i++) *slot(kept[i].file, kept[i].index) = kept[i];
+    files[file].blocks = NULL;
+    files[file].dirty = 0;
 }
 
 static void damage(int fd, Block *b) {
@@ -151,7 +149,7 @@ static void lose(int only) {
         if (fstat(fd, &st) || st.st_ino != files[f].ino) { REAL(close)(fd); continue; }
         /* A file that grew may be short again; one that was cut may be whole again. */
         if (st.st_size != files[f].size && chance(2) && REAL(ftruncate64)(fd, files[f].size)) abort();
-        for (int i = 0; i < TABLE; i++) if (table[i].old && table[i].file == f) damage(fd, &table[i]);
+        for (Block *b = files[f].blocks; b; b = b->in_file) damage(fd, b);
         REAL(close)(fd);
     }
 }

@@ -1,4 +1,4 @@
-//! Moves frozen writes to the engine, in sorted chunks, each followed by a sync.
+//! Moves frozen writes to the engine and lets the log be used again.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -10,13 +10,11 @@ use tokio::sync::mpsc;
 
 use super::committer::Job;
 use super::durable::Shared;
-use super::engine::CHUNK_BYTES;
 use super::memory::panic_text;
 use super::{Engine, KvError, WriteMap};
 
 /// Recent writes go to the engine when nothing has asked for it for this long, so that an idle store holds nothing in memory.
 const IDLE: Duration = Duration::from_millis(250);
-const CHUNK_ENTRIES: usize = 4_096;
 
 /// The applier's own state.
 pub(super) struct Applier<E: Engine> {
@@ -64,31 +62,12 @@ impl<E: Engine> Applier<E> {
 
     fn take_over(&self, last: u64) -> Result<(), KvError> {
         let frozen = self.shared.tables.read().frozen.clone();
-        if let Some(frozen) = &frozen {
-            self.apply(frozen)?;
-        }
-        self.shared.engine.set_applied(last)?;
+        let nothing = WriteMap::new();
+        self.shared.engine.take_over(frozen.as_deref().unwrap_or(&nothing), last)?;
         self.shared.tables.write().frozen = None;
         self.shared.n_turns.fetch_add(1, Ordering::Relaxed);
         self.shared.turns.lock().frozen_last = None;
         self.shared.turned.notify_all();
         Ok(())
-    }
-
-    fn apply(&self, frozen: &WriteMap) -> Result<(), KvError> {
-        let mut chunk = Vec::new();
-        let mut bytes = 0;
-        for entry in frozen {
-            bytes += entry.0.len() + entry.1.as_ref().map_or(0, |v| v.len());
-            chunk.push(entry);
-            if bytes >= CHUNK_BYTES || chunk.len() >= CHUNK_ENTRIES {
-                self.shared.engine.apply(&chunk)?;
-                self.shared.engine.sync()?;
-                chunk.clear();
-                bytes = 0;
-            }
-        }
-        self.shared.engine.apply(&chunk)?;
-        self.shared.engine.sync()
     }
 }

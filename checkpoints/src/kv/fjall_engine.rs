@@ -1,70 +1,63 @@
 //! fjall 3 as the engine under the commit log.
 //!
-//! fjall keeps a journal of its own and is asked to sync it only once per chunk: until then the commit log has the data.
+//! fjall's own journal is not used: a torn end of it can keep fjall from opening, and the commit log has the same data.
+//! Every turn of the log becomes one sorted ingestion: table files, synced, made known by one atomic change of version.
 
 use std::fs::File;
 use std::ops::Bound;
 use std::path::Path;
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 
-use super::{Engine, KeyRange, KvError, Order, Page, Reader, SyncPolicy, Value};
+use super::{Engine, KeyRange, KvError, Order, Page, Reader, SyncPolicy, Value, WriteMap};
 
 const CACHE_BYTES: u64 = 8 * 1024 * 1024;
-const MEMTABLE_BYTES: u64 = 8 * 1024 * 1024;
 /// The least that fjall accepts.
 const JOURNAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const WORKERS: usize = 1;
-const APPLIED: &[u8] = b"applied";
+/// Sorts before every key of a store, so that an ingestion can begin with it.
+const APPLIED: &[u8] = &[0];
+const FIRST_KEY: &[u8] = &[1];
 
 /// A fjall database.
 pub struct FjallEngine {
-    db: Database,
+    /// Kept for its background worker.
+    _db: Database,
     data: Keyspace,
-    meta: Keyspace,
-    policy: SyncPolicy,
 }
 
 impl Engine for FjallEngine {
     const NAME: &'static str = "fjall";
 
-    fn open(folder: &Path, policy: SyncPolicy) -> Result<Self, KvError> {
+    fn open(folder: &Path, _policy: SyncPolicy) -> Result<Self, KvError> {
         let builder = Database::builder(folder)
             .cache_size(CACHE_BYTES)
             .worker_threads(WORKERS)
             .max_journaling_size(JOURNAL_BYTES_MAX)
             .manual_journal_persist(true);
         let db = builder.open().map_err(|e| failed("open", &e))?;
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
-        let keyspace = |name: &str| db.keyspace(name, options).map_err(|e| failed("open a keyspace", &e));
-        let (data, meta) = (keyspace("data")?, keyspace("meta")?);
-        let engine = Self { db, data, meta, policy };
-        engine.sync()?;
+        let data = db.keyspace("data", KeyspaceCreateOptions::default).map_err(|e| failed("open a keyspace", &e))?;
         File::open(folder)
             .and_then(|f| f.sync_all())
             .map_err(|e| KvError::io("syncing the fjall folder", folder, &e))?;
-        Ok(engine)
+        Ok(Self { _db: db, data })
     }
 
-    fn apply(&self, changes: &[(&Vec<u8>, &Option<Value>)]) -> Result<(), KvError> {
-        let mut batch = self.db.batch();
-        for (key, value) in changes {
+    fn take_over(&self, writes: &WriteMap, number: u64) -> Result<(), KvError> {
+        let mut ingestion = self.data.start_ingestion().map_err(|e| failed("begin a table", &e))?;
+        ingestion.write(APPLIED, number.to_be_bytes()).map_err(|e| failed("write its position", &e))?;
+        for (key, value) in writes {
             match value {
-                Some(value) => batch.insert(&self.data, key.as_slice(), &value[..]),
-                None => batch.remove(&self.data, key.as_slice()),
+                Some(value) => ingestion.write(key.as_slice(), &value[..]),
+                None => ingestion.write_tombstone(key.as_slice()),
             }
+            .map_err(|e| failed("write a table", &e))?;
         }
-        batch.commit().map_err(|e| failed("write", &e))
-    }
-
-    fn sync(&self) -> Result<(), KvError> {
-        let mode =
-            if self.policy == SyncPolicy::EngineFlushOnly { PersistMode::Buffer } else { PersistMode::SyncData };
-        self.db.persist(mode).map_err(|e| failed("sync its journal", &e))
+        ingestion.finish().map_err(|e| failed("finish a table", &e))
     }
 
     fn applied(&self) -> Result<u64, KvError> {
-        let stored = self.meta.get(APPLIED).map_err(|e| failed("read its position", &e))?;
+        let stored = self.data.get(APPLIED).map_err(|e| failed("read its position", &e))?;
         let Some(stored) = stored else { return Ok(0) };
         let bytes = stored[..].try_into();
         bytes.map(u64::from_be_bytes).map_err(|_| KvError::Engine {
@@ -72,11 +65,6 @@ impl Engine for FjallEngine {
             what: "read its position",
             cause: "it is not a number".to_owned(),
         })
-    }
-
-    fn set_applied(&self, number: u64) -> Result<(), KvError> {
-        self.meta.insert(APPLIED, number.to_be_bytes()).map_err(|e| failed("write its position", &e))?;
-        self.sync()
     }
 }
 
@@ -90,7 +78,7 @@ impl Reader for FjallEngine {
         if range.is_empty() {
             return Ok(Page::default());
         }
-        let start = Bound::Included(range.start.clone());
+        let start = Bound::Included(range.start.as_slice().max(FIRST_KEY).to_vec());
         let end = range.end.clone().map_or(Bound::Unbounded, Bound::Excluded);
         let mut entries = self.data.range::<Vec<u8>, _>((start, end));
         let mut page = Page::default();

@@ -14,6 +14,7 @@ mod log;
 mod memory;
 mod overlay;
 mod sled_engine;
+mod sled_sync;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -159,6 +160,7 @@ impl<'a> Txn<'a> {
     pub(crate) fn into_writes(self) -> Result<WriteMap, KvError> {
         for (key, value) in &self.writes {
             let n_bytes = value.as_ref().map_or(0, |v| v.len());
+            debug_assert!(key.first().is_some_and(|first| *first != 0), "keys that begin with zero belong to engines");
             if key.len() > KEY_BYTES_MAX || n_bytes > VALUE_BYTES_MAX {
                 return Err(KvError::TooLarge { key_bytes: key.len(), value_bytes: n_bytes });
             }

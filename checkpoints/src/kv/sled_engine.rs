@@ -1,9 +1,8 @@
 //! sled 0.34 as the engine under the commit log.
 //!
-//! Two things sled does not do for us. Its `flush` asks the kernel to write (`sync_file_range`), which reaches neither the
-//! device's cache nor the file's metadata: a sync of its file follows every flush. And a leaf that outgrows a quarter of a
-//! segment goes to a file of its own that nobody syncs: leaves split at 16 entries, so values are cut into pieces
-//! small enough that 17 of them stay below that size.
+//! Two things sled does not do for us. It takes data for durable that is not: see `sled_sync`. And a leaf that outgrows a
+//! quarter of a segment goes to a file of its own that nobody syncs: leaves split at 16 entries, so values are cut into
+//! pieces small enough that 17 of them stay below that size.
 
 use std::fs::File;
 use std::ops::Bound;
@@ -11,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use super::memory::panic_text;
-use super::{Engine, KeyRange, KvError, Order, Page, Reader, SyncPolicy, Value};
+use super::{Engine, KeyRange, KvError, Order, Page, Reader, SyncPolicy, Value, WriteMap, sled_sync};
 
 /// Longest value that sled sees in one piece.
 pub const PIECE_BYTES_MAX: usize = 4_000;
@@ -21,12 +20,10 @@ const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 /// Most pieces one value can have, so that a damaged count cannot ask for endless reads.
 const PIECES_MAX: u32 = (super::VALUE_BYTES_MAX / PIECE_BYTES_MAX) as u32 + 1;
 
-/// A long value is synced as it is written, like a chunk of short ones.
-const PIECES_PER_SYNC: usize = super::engine::CHUNK_BYTES / PIECE_BYTES_MAX;
-
 const WHOLE: u8 = 0;
 const PIECES: u8 = 1;
 const APPLIED: &[u8] = b"applied";
+const OPENED: &[u8] = b"opened";
 
 /// A sled database.
 pub struct SledEngine {
@@ -55,15 +52,26 @@ impl SledEngine {
         Ok(Self { db, data, pieces, meta, file, path, policy })
     }
 
-    /// sled writes its settings without a sync; a store without them would not open again.
-    fn sync_new(&self, folder: &Path) -> Result<(), KvError> {
+    /// A build in which sled's syncs bypass ours would lose data: it must not open a store.
+    fn check_syncs(&self) -> Result<(), KvError> {
+        let before = sled_sync::calls();
+        // A new value each time: sled writes nothing when nothing changes.
+        let mark: u64 = rand::random();
+        guarded("write its mark", || self.meta.insert(OPENED, &mark.to_be_bytes()))?;
         self.sync()?;
-        for path in [folder.join("conf"), folder.join("blobs"), folder.to_path_buf()] {
-            File::open(&path)
-                .and_then(|f| f.sync_all())
-                .map_err(|e| KvError::io("syncing a new sled folder", &path, &e))?;
+        if sled_sync::calls() > before {
+            return Ok(());
         }
-        Ok(())
+        let cause = "its syncs reach the C library; link `sync_file_range` of this crate before it".to_owned();
+        Err(KvError::Engine { engine: Self::NAME, what: "be made durable in this build", cause })
+    }
+
+    fn sync(&self) -> Result<(), KvError> {
+        guarded("flush", || self.db.flush())?;
+        if self.policy == SyncPolicy::EngineFlushOnly {
+            return Ok(());
+        }
+        self.file.sync_data().map_err(|e| KvError::io("syncing sled's file", &self.path, &e))
     }
 
     fn put(&self, key: &[u8], value: &[u8]) -> Result<(), KvError> {
@@ -73,9 +81,6 @@ impl SledEngine {
         }
         let count = value.len().div_ceil(PIECE_BYTES_MAX) as u32;
         for (i, piece) in value.chunks(PIECE_BYTES_MAX).enumerate() {
-            if i > 0 && i % PIECES_PER_SYNC == 0 {
-                self.sync()?;
-            }
             guarded("write a piece", || self.pieces.insert(piece_key(key, i as u32), piece))?;
         }
         let old = guarded("write", || self.data.insert(key, with_tag(PIECES, &count.to_be_bytes())))?;
@@ -118,27 +123,31 @@ impl Engine for SledEngine {
     const NAME: &'static str = "sled";
 
     fn open(folder: &Path, policy: SyncPolicy) -> Result<Self, KvError> {
+        if policy == SyncPolicy::EngineFlushOnly {
+            sled_sync::weaken();
+        }
         let is_new = !folder.join("db").exists();
         let engine = Self::open_parts(folder, policy)?;
+        engine.check_syncs()?;
+        sync_folder(folder)?;
         if is_new {
-            engine.sync_new(folder)?;
+            // sled writes its settings without a sync; a store without them would not open again.
+            sync_folder(&folder.join("conf"))?;
+            sync_folder(&folder.join("blobs"))?;
         }
         Ok(engine)
     }
 
-    fn apply(&self, changes: &[(&Vec<u8>, &Option<Value>)]) -> Result<(), KvError> {
-        changes.iter().try_for_each(|(key, value)| match value {
-            Some(value) => self.put(key, value),
-            None => self.delete(key),
-        })
-    }
-
-    fn sync(&self) -> Result<(), KvError> {
-        guarded("flush", || self.db.flush())?;
-        if self.policy == SyncPolicy::EngineFlushOnly {
-            return Ok(());
+    fn take_over(&self, writes: &WriteMap, number: u64) -> Result<(), KvError> {
+        for (key, value) in writes {
+            match value {
+                Some(value) => self.put(key, value)?,
+                None => self.delete(key)?,
+            }
         }
-        self.file.sync_data().map_err(|e| KvError::io("syncing sled's file", &self.path, &e))
+        self.sync()?;
+        guarded("write its position", || self.meta.insert(APPLIED, &number.to_be_bytes()))?;
+        self.sync()
     }
 
     fn applied(&self) -> Result<u64, KvError> {
@@ -146,11 +155,6 @@ impl Engine for SledEngine {
         let Some(stored) = stored else { return Ok(0) };
         let bytes = stored.as_ref().try_into().map_err(|_| self.damaged(APPLIED, "it is not a number"))?;
         Ok(u64::from_be_bytes(bytes))
-    }
-
-    fn set_applied(&self, number: u64) -> Result<(), KvError> {
-        guarded("write its position", || self.meta.insert(APPLIED, &number.to_be_bytes()))?;
-        self.sync()
     }
 }
 
@@ -184,6 +188,10 @@ impl Reader for SledEngine {
             page.entries.push((key.to_vec(), value));
         }
     }
+}
+
+fn sync_folder(path: &Path) -> Result<(), KvError> {
+    File::open(path).and_then(|f| f.sync_all()).map_err(|e| KvError::io("syncing sled's folder", path, &e))
 }
 
 fn with_tag(tag: u8, bytes: &[u8]) -> Vec<u8> {

@@ -1,0 +1,62 @@
+//! Stored values: serde types as MessagePack in an envelope, and errors that name the thread and the record.
+
+use runtime_core::ids::{Seq, ThreadId};
+use runtime::ports::store::StoreError;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::layout;
+use crate::envelope::Sealer;
+use crate::kv::KvError;
+
+impl From<KvError> for StoreError {
+    fn from(e: KvError) -> Self {
+        match e {
+            KvError::Closed { cause } => Self::Closed(cause),
+            KvError::Held { path, holder } => Self::Held { path: path.display().to_string(), holder },
+            other => Self::Io(other.to_string()),
+        }
+    }
+}
+
+/// The body of a value, before it is sealed.
+pub(super) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
+    rmp_serde::to_vec(value).map_err(|e| StoreError::Io(format!("a value could not be encoded: {e}")))
+}
+
+/// The stored form of `value` under `key`.
+pub(super) fn seal<T: Serialize>(sealer: &Sealer, key: &[u8], value: &T) -> Result<Vec<u8>, StoreError> {
+    Ok(sealer.seal(key, &encode(value)?))
+}
+
+/// The value stored under `key`.
+pub(super) fn open<T: DeserializeOwned>(sealer: &Sealer, key: &[u8], stored: &[u8]) -> Result<T, StoreError> {
+    let body = sealer.open(key, stored).map_err(|e| corrupt(key, e.to_string()))?;
+    decode(&body).map_err(|e| corrupt(key, e))
+}
+
+/// The value of a body; the whole body must be used.
+pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    let mut input = rmp_serde::Deserializer::from_read_ref(body);
+    let value = T::deserialize(&mut input).map_err(|e| format!("its content is unreadable: {e}"))?;
+    if input.get_ref().is_empty() { Ok(value) } else { Err("it has bytes behind its content".to_owned()) }
+}
+
+/// The error for a damaged entry; names the thread and the record where the key has them.
+pub(super) fn corrupt(key: &[u8], why: String) -> StoreError {
+    let is_record = key.first() == Some(&(layout::Kind::Record as u8));
+    let has_thread = key.first().is_some_and(|k| layout::THREAD_KINDS.iter().any(|kind| *kind as u8 == *k));
+    let thread = if has_thread { layout::thread_of(key) } else { None };
+    let seq = if is_record { layout::seq_of(key) } else { None };
+    let place = if is_record { String::new() } else { format!("entry {}: ", hex::encode(key)) };
+    StoreError::Corrupt {
+        thread: thread.map_or_else(|| "-".to_owned(), |t| t.to_string()),
+        seq: seq.unwrap_or_default(),
+        why: format!("{place}{why}"),
+    }
+}
+
+/// The error for a thread whose parts do not fit each other.
+pub(super) fn mismatch(thread: &ThreadId, seq: Seq, why: impl Into<String>) -> StoreError {
+    StoreError::Corrupt { thread: thread.to_string(), seq, why: why.into() }
+}
