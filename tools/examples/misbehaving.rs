@@ -22,10 +22,14 @@ const FLOOD: usize = 200_000;
 fn main() {
     let habits: Vec<String> = std::env::args().skip(1).collect();
     record_pid();
-    let server = Server { habits, calls: 0 };
+    let server = Server { habits, lists: 0 };
     if server.is("sleeper") {
         thread::sleep(LONG);
         return;
+    }
+    if server.is("start=leak") {
+        eprintln!("bad token {}", std::env::var("TOKEN").unwrap_or_default());
+        exit(3);
     }
     if server.is("start=refuse") {
         eprintln!("cannot open the database");
@@ -47,7 +51,7 @@ fn record_pid() {
 
 struct Server {
     habits: Vec<String>,
-    calls: usize,
+    lists: usize,
 }
 
 impl Server {
@@ -108,7 +112,8 @@ impl Server {
         }
     }
 
-    fn list(&self, message: &Value) {
+    fn list(&mut self, message: &Value) {
+        self.lists += 1;
         let id = &message["id"];
         let cursor = message["params"]["cursor"].as_str();
         if self.is("list=endless") {
@@ -124,21 +129,24 @@ impl Server {
             json!({"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]});
         tools[1]["outputSchema"] =
             json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
+        if self.is("list=flip") {
+            tools[0]["description"] = json!(format!("Says it again. Version {}.", self.lists));
+        }
         if self.is("list=duplicate") {
             tools.push(tool("hang"));
         }
         if self.is("list=malformed") {
             tools.push(json!({"name": "malformed", "inputSchema": "none"}));
         }
-        reply(id, json!({"tools": tools}));
+        // A day of caching, as far as the server is concerned.
+        reply(id, json!({"resultType": "complete", "tools": tools, "ttlMs": 86_400_000, "cacheScope": "public"}));
         if self.is("deaf") {
             // Reads nothing more; the pipe fills up.
             thread::sleep(LONG);
         }
     }
 
-    fn call(&mut self, message: &Value) {
-        self.calls += 1;
+    fn call(&self, message: &Value) {
         append("calls", &message["params"]["name"].to_string());
         let (id, params) = (&message["id"], &message["params"]);
         match params["name"].as_str().unwrap_or_default() {
@@ -182,6 +190,10 @@ impl Server {
             }
             "meta" => reply(id, text(&params["_meta"].to_string())),
             "steps" => self.steps(message),
+            "babble" => {
+                (0..10_001).for_each(|_| print_line("blah"));
+                reply(id, text("that was that"));
+            }
             "slow" => self.slow(id.clone()),
             "noisy" => {
                 (0..20_000).for_each(|_| {
@@ -224,7 +236,7 @@ impl Server {
 
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
-const TOOLS: [&str; 22] = [
+const TOOLS: [&str; 23] = [
     "echo",
     "structured",
     "hang",
@@ -246,6 +258,7 @@ const TOOLS: [&str; 22] = [
     "changed",
     "slow",
     "noisy",
+    "babble",
     "unknown",
 ];
 

@@ -9,10 +9,10 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,10 @@ use super::wire::{Fault, WireState};
 const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Longest line of standard error logged in one piece.
 const STDERR_LINE_BYTES_MAX: usize = 4 * 1024;
+
+/// How long the death of a killed group is awaited, and how often it is looked at.
+const GROUP_GONE_MAX: Duration = Duration::from_millis(500);
+const GROUP_GONE_POLL: Duration = Duration::from_millis(2);
 
 /// A process to start, with every reference resolved.
 pub(super) struct Spawn {
@@ -109,15 +113,18 @@ async fn own(mut child: Child, group: Group, state: &WireState, grace: Duration)
             state.fail(Fault::Exited(describe(status)));
         }
         // The connection is over, and with it the child's input: most servers leave by themselves.
-        () = state.dead.cancelled() => end(&mut child, &group, grace).await,
+        () = state.dead.cancelled() => end(&mut child, &group, state, grace).await,
     }
     // Whoever the child left behind goes too.
     group.signal(Signal::KILL);
     let _ = child.wait().await;
+    group.empty().await;
 }
 
-async fn end(child: &mut Child, group: &Group, grace: Duration) {
-    if tokio::time::timeout(grace, child.wait()).await.is_ok() {
+async fn end(child: &mut Child, group: &Group, state: &WireState, grace: Duration) {
+    if let Ok(status) = tokio::time::timeout(grace, child.wait()).await {
+        // A dying process closes its output a moment before its status is known.
+        state.note(Fault::Exited(describe(status)));
         return;
     }
     group.signal(Signal::TERM);
@@ -151,6 +158,15 @@ impl Group {
     fn signal(&self, signal: Signal) {
         // An error means that nobody is left to signal.
         let _ = kill_process_group(self.pid, signal);
+    }
+
+    /// Waits until nobody is left: the next start must not meet an heir that still holds a lock. Bounded, because a
+    /// zombie that its new parent never collects counts as somebody.
+    async fn empty(&self) {
+        let deadline = Instant::now() + GROUP_GONE_MAX;
+        while test_kill_process_group(self.pid).is_ok() && Instant::now() < deadline {
+            tokio::time::sleep(GROUP_GONE_POLL).await;
+        }
     }
 }
 

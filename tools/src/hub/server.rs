@@ -46,6 +46,8 @@ struct Slot {
     era: Option<Era>,
     failures: u32,
     not_before: Option<Instant>,
+    /// When the last attempt to get ready began, and how it failed.
+    last_failure: Option<(Instant, ToolError)>,
     closed: bool,
 }
 
@@ -270,7 +272,20 @@ impl Server {
     async fn make_ready(&self, age_max: Duration) -> Result<Ready, ToolError> {
         let asked = Instant::now();
         let mut slot = self.slot.lock().await;
-        let session = self.live_session(&mut slot).await?;
+        if let Some((began, error)) = &slot.last_failure
+            && *began >= asked
+        {
+            // It was tried while we waited in line; one more try each would make the line endless.
+            return Err(error.clone());
+        }
+        let began = Instant::now();
+        let ready = self.prepare(&mut slot, asked, age_max).await;
+        slot.last_failure = ready.as_ref().err().map(|error| (began, error.clone()));
+        ready
+    }
+
+    async fn prepare(&self, slot: &mut Slot, asked: Instant, age_max: Duration) -> Result<Ready, ToolError> {
+        let session = self.live_session(slot).await?;
         let changed = session.state.tools_changed.swap(false, Ordering::AcqRel);
         if let Some(listed) = &slot.listed
             && !changed

@@ -108,17 +108,16 @@ impl Session {
 
     /// Sends one request and waits for its raw result. Never sends it twice.
     pub(super) async fn request(&self, mut request: ClientRequest, wait: Wait<'_>) -> Result<Value, NoResult> {
-        let tap = Tap::new(wait.progress.clone());
-        request.extensions_mut().insert(tap.clone());
+        let mut pending = Pending { handle: None, tap: Tap::new(wait.progress.clone()) };
+        request.extensions_mut().insert(pending.tap.clone());
         let mut options = PeerRequestOptions::no_options();
         options.meta = wait.meta.clone();
         let handed_over = timeout_at(wait.until, self.peer.send_request_with_option(request, options)).await;
-        let handle = match handed_over {
-            Ok(Ok(handle)) => handle,
-            Ok(Err(_)) => return Err(NoResult::Lost(tap.withdraw())),
-            Err(_) => return Err(NoResult::Late { idle: None, delivery: tap.withdraw() }),
-        };
-        let mut pending = Pending { handle: Some(handle), tap };
+        match handed_over {
+            Ok(Ok(handle)) => pending.handle = Some(handle),
+            Ok(Err(_)) => return Err(NoResult::Lost(pending.tap.withdraw())),
+            Err(_) => return Err(NoResult::Late { idle: None, delivery: pending.tap.withdraw() }),
+        }
         let result = pending.wait(&self.state, &wait).await;
         if matches!(result, Ok(_) | Err(NoResult::Refused(_))) {
             self.answered.store(true, Ordering::Release);
@@ -246,8 +245,9 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
+        let delivery = self.tap.withdraw();
         let Some(handle) = self.handle.take() else { return };
-        if self.tap.withdraw() == Delivery::NotSent {
+        if delivery == Delivery::NotSent {
             return;
         }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {

@@ -115,7 +115,15 @@ async fn an_oversize_line_ends_the_call_and_a_large_one_is_cut() {
 }
 
 #[tokio::test]
-async fn a_flood_of_notifications_detaches_the_server() {
+async fn a_flood_of_notifications_or_of_garbage_detaches_the_server() {
+    check_call(
+        &[],
+        "babble",
+        expect![
+            "m.babble (outcome_unknown): the server wrote more than 10000 lines that are not MCP messages [Unknown]"
+        ],
+    )
+    .await;
     check_call(&[], "flood", expect!["m.flood (outcome_unknown): the server sent more than 500 notifications per second and was detached [Unknown]"]).await;
 }
 
@@ -227,23 +235,56 @@ async fn a_duplicate_tool_is_not_callable() {
 async fn a_stubborn_server_is_killed_on_close_and_on_drop() {
     for close in [true, false] {
         let world = World::with(&[], |config| {
-            let program = misbehaving_program();
-            let script = format!("trap '' TERM; exec '{}' stubborn", program.display());
-            *config = ServerConfig {
-                close_grace: Duration::from_millis(100),
-                ..ServerConfig::stdio("m", "/bin/sh", &["-c", &script])
-            };
+            let [flag, script] = stubborn();
+            *config = ServerConfig::stdio("m", "/bin/sh", &[&flag, &script]);
+            config.close_grace = Duration::from_millis(100);
         });
         world.call("grandchild").await.unwrap();
         eventually("the grandchild to start", || world.alive().len() == 2).await;
         let World { hub, home } = world;
         if close {
             hub.close().await;
+            assert_eq!(alive(home.path()).len(), 0, "close returns when they are gone");
         }
         drop(hub);
-        let pids = std::fs::read_to_string(home.path().join("m/pids")).unwrap();
-        eventually("the end of every process", || !pids.lines().any(is_alive)).await;
+        eventually("the end of every process", || alive(home.path()).is_empty()).await;
     }
+}
+
+#[tokio::test]
+async fn nobody_outlives_a_runtime_that_is_killed_outright() {
+    let home = tempfile::tempdir().unwrap();
+    let mut host = std::process::Command::new(example("hub_host"));
+    let mut host =
+        host.arg(home.path()).arg("/bin/sh").args(stubborn()).stdout(std::process::Stdio::null()).spawn().unwrap();
+    eventually("server and grandchild to start", || alive(home.path()).len() == 2).await;
+    host.kill().unwrap();
+    host.wait().unwrap();
+    eventually("the end of every process", || alive(home.path()).is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_list_is_never_served_from_a_cache() {
+    let world = World::new(&["era=modern", "list=flip"]);
+    let first = world.hub.list_tools("m").await.unwrap();
+    let second = world.hub.list_tools("m").await.unwrap();
+    assert_ne!(first.tool("echo").unwrap().pin, second.tool("echo").unwrap().pin);
+    assert_eq!(first.tool("hang").unwrap().pin, second.tool("hang").unwrap().pin);
+    let pinned = CallOptions { expected_pin: Some(first.tool("echo").unwrap().pin.clone()), ..CallOptions::default() };
+    let error = world.call_with("echo", json!({"text": "x"}), pinned).await.unwrap_err();
+    assert_eq!((error.class, error.delivery), (ToolErrorClass::Denied, Delivery::NotSent));
+    assert!(world.written("calls").is_empty(), "the server saw nothing");
+    world.check_no_orphans().await;
+}
+
+#[tokio::test]
+async fn last_words_do_not_give_a_secret_away() {
+    let world = World::with(&["start=leak"], |config| {
+        let TransportConfig::Stdio { env, .. } = &mut config.transport else { unreachable!() };
+        env.insert("TOKEN".into(), "${CANARY}".into());
+    });
+    expect!["m.echo (unavailable): the server could not be attached: the server process ended (exit status: 3); its last words: bad token [redacted]"].assert_eq(&world.call("echo").await.unwrap_err().to_string());
+    world.check_no_orphans().await;
 }
 
 #[tokio::test]

@@ -22,12 +22,17 @@ async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// The scripted server, built beside this test.
-fn misbehaving_program() -> PathBuf {
+/// A program of this crate's examples, built beside this test.
+fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let program = test.parent().and_then(Path::parent).unwrap().join("examples/misbehaving");
+    let program = test.parent().and_then(Path::parent).unwrap().join("examples").join(name);
     assert!(program.exists(), "{} is missing: build it with `cargo build -p tools --examples`", program.display());
     program
+}
+
+/// Arguments of a shell that becomes a server which ignores the end of its input and SIGTERM.
+fn stubborn() -> [String; 2] {
+    ["-c".into(), format!("trap '' TERM; exec '{}' stubborn", example("misbehaving").display())]
 }
 
 /// A hub with one misbehaving server called `m`, and the directory it runs in.
@@ -43,7 +48,7 @@ impl World {
 
     fn with(habits: &[&str], change: impl FnOnce(&mut ServerConfig)) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let mut config = ServerConfig::stdio("m", misbehaving_program().to_str().unwrap(), habits);
+        let mut config = ServerConfig::stdio("m", example("misbehaving").to_str().unwrap(), habits);
         config.close_grace = Duration::from_millis(200);
         change(&mut config);
         let lookup = |name: &str| (name == "CANARY").then(|| "canary-value-1234".to_owned());
@@ -86,7 +91,7 @@ impl World {
     }
 
     fn alive(&self) -> Vec<String> {
-        self.written("pids").into_iter().filter(|pid| is_alive(pid)).collect()
+        alive(self.home.path())
     }
 
     /// Closes the hub; afterwards no process of it lives.
@@ -95,6 +100,12 @@ impl World {
         self.hub.close().await;
         eventually("the end of every process", || self.alive().is_empty()).await;
     }
+}
+
+/// Processes of the server under this directory that still run.
+fn alive(home: &Path) -> Vec<String> {
+    let pids = std::fs::read_to_string(home.join("m/pids")).unwrap_or_default();
+    pids.lines().filter(|pid| is_alive(pid)).map(str::to_owned).collect()
 }
 
 /// Whether a process runs; a zombie that nobody has collected does not.
