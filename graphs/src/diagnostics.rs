@@ -80,6 +80,11 @@ impl Finding {
         Finding { severity: Severity::Warning, ..Finding::error(code, span, message) }
     }
 
+    /// Moves the finding to `span`.
+    pub(crate) fn at(self, span: Span) -> Finding {
+        Finding { span, ..self }
+    }
+
     /// Adds the cause or the remedy.
     pub(crate) fn help(mut self, help: impl Into<String>) -> Finding {
         self.help = Some(help.into());
@@ -121,6 +126,12 @@ impl Diagnostics {
         if !self.items.contains(&diagnostic) {
             self.items.push(diagnostic);
         }
+    }
+
+    /// Adds a finding.
+    pub(crate) fn with(mut self, finding: Finding) -> Diagnostics {
+        self.push(finding);
+        self
     }
 
     /// Puts the diagnostics in the order of the file.
