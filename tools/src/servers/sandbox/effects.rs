@@ -56,7 +56,7 @@ pub(crate) enum Outcome {
     /// It is done; the key is used up.
     Done(Value),
     /// A run was made and failed. The effect counts, the key stays free so that a retry is a new run.
-    RunFailed(Value, String),
+    RunFailed(Value, SandboxError),
 }
 
 /// What a caller gets.
@@ -66,7 +66,7 @@ pub(crate) struct Reply {
     /// The stored result of an earlier call with the same key.
     pub(crate) replayed: bool,
     /// Why the run failed, if the call started one that did.
-    pub(crate) run_failed: Option<String>,
+    pub(crate) run_failed: Option<SandboxError>,
 }
 
 /// Makes the effect of `call` in one transaction, or returns the stored result of its key.

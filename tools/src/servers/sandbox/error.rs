@@ -23,6 +23,8 @@ pub enum Code {
     LimitExceeded,
     /// The pipeline run that the call started has failed.
     RunFailed,
+    /// The pipeline run that the call started has failed because the upstream did not answer.
+    UpstreamTimeout,
     /// The server cannot read or write its own files.
     Storage,
 }
@@ -38,6 +40,7 @@ impl Code {
             Self::Sql => "sql",
             Self::LimitExceeded => "limit_exceeded",
             Self::RunFailed => "run_failed",
+            Self::UpstreamTimeout => "upstream_timeout",
             Self::Storage => "storage",
         }
     }
@@ -45,7 +48,7 @@ impl Code {
     /// `transient` where the same call may succeed later, else `permanent`.
     pub fn class(self) -> &'static str {
         match self {
-            Self::RunFailed | Self::Storage => "transient",
+            Self::UpstreamTimeout | Self::Storage => "transient",
             _ => "permanent",
         }
     }

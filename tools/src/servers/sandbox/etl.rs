@@ -17,6 +17,8 @@ pub(crate) const PIPELINE: &str = "flights_daily";
 pub(crate) const TASKS: [&str; 3] = ["extract", "stage", "publish"];
 /// Where the feed comes from, as the logs name it.
 pub(crate) const UPSTREAM_URL: &str = "https://feeds.nyc-flights.example/v1/flights";
+/// Exception of a request that the upstream did not answer.
+pub(crate) const TIMEOUT_EXCEPTION: &str = "UpstreamTimeout";
 /// Columns of the landing table that the loader adds.
 const LOADER_COLUMNS: [&str; 2] = ["src_row", "business_date"];
 
@@ -121,7 +123,7 @@ impl Task<'_> {
         let Some(feed) = self.world.update(|world| world.request(environment, date, &at))? else {
             self.recorder.wait(UPSTREAM_TIMEOUT_SECONDS);
             return Err(Failure {
-                exception: "UpstreamTimeout",
+                exception: TIMEOUT_EXCEPTION,
                 message: format!(
                     "GET {UPSTREAM_URL}?date={date}: no response within {UPSTREAM_TIMEOUT_SECONDS} s (Read timed out)"
                 ),

@@ -19,6 +19,19 @@
 //!   privilege is missing from the table that SQLite's authorizer enforces, and the verifier compares facts with numbers
 //!   computed from the embedded file without SQL.
 //!
+//! | fault | how it is made | what an agent sees | remedy |
+//! | --- | --- | --- | --- |
+//! | `upstream_timeout` | the feed does not answer two requests | extract: `UpstreamTimeout` | run again, twice |
+//! | `row_count_drop` | the feed lacks its last part | all green; 70 % of the usual rows, an incomplete manifest | redelivery, run from extract |
+//! | `null_burst` | the feed has no carrier in 39 rows | stage: `DataQualityError` | quarantine those rows, run from stage |
+//! | `column_renamed` | the feed has another header | stage: `OperationalError: no such column` | migrate `ops_column_map`, run from stage |
+//! | `permission_revoked` | a row of `ops_grants` is gone | publish: `InsufficientPrivilege` | grant it, run from publish |
+//! | `unknown_error` | the storage layer refuses the day | publish: `OperationalError: E7731 …` | a person |
+//!
+//! `TOOLS.md` beside this file shows every tool and every fault with real answers; a test writes it. An effect, its key
+//! and its result are one transaction ([`Effect`]); a run that failed counts as an effect and leaves its key free, so
+//! that a retry of the same call is a new run.
+//!
 //! The folder holds `production.db`, `staging.db`, `world.db` (what lies outside the warehouse) and `effects.jsonl`, one
 //! line per executed effect. Times inside are sandbox time: a day is processed at 05:00 UTC of the next one.
 
@@ -172,14 +185,14 @@ impl Sandbox {
     /// Calls a tool of the agent or operator surface by name, as an MCP client would.
     ///
     /// # Errors
-    /// Whatever the tool reports; a rerun whose run failed is an error with [`Code::RunFailed`].
+    /// Whatever the tool reports; a rerun whose run failed is an error with [`Code::RunFailed`] or [`Code::UpstreamTimeout`].
     pub fn call(&self, tool: &str, arguments: Value) -> Result<Value> {
         let mut tools = registry::agent_tools().iter().chain(operator::operator_tools());
         let found = tools.find(|t| t.name == tool);
         let spec = found.ok_or_else(|| SandboxError::not_found(format!("no tool {tool:?}")))?;
         let reply = (spec.run)(self, arguments, None)?;
         match reply.run_failed {
-            Some(why) => Err(SandboxError::new(Code::RunFailed, why)),
+            Some(why) => Err(why),
             None => Ok(reply.value),
         }
     }

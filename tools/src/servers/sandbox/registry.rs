@@ -94,7 +94,7 @@ pub(crate) enum Written<O> {
     /// Done.
     Done(O),
     /// A run was made and failed, with the reason.
-    RunFailed(O, String),
+    RunFailed(O, SandboxError),
 }
 
 /// Name and description of a tool.
@@ -145,8 +145,12 @@ fn to_value<T: Serialize>(value: &T) -> Result<Value> {
     serde_json::to_value(value).map_err(|e| SandboxError::storage("result", e))
 }
 
+/// Some clients refuse an object schema that names no properties.
 fn schema<T: JsonSchema>() -> JsonObject {
-    schemars::SchemaGenerator::default().into_root_schema_for::<T>().as_object().cloned().unwrap_or_default()
+    let root = schemars::SchemaGenerator::default().into_root_schema_for::<T>();
+    let mut schema = root.as_object().cloned().unwrap_or_default();
+    schema.entry("properties").or_insert_with(|| Value::Object(JsonObject::new()));
+    schema
 }
 
 /// The tools that agents get.

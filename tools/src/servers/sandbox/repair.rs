@@ -62,10 +62,11 @@ pub(crate) fn rerun_pipeline(args: &RerunPipeline, db: &EnvDb, world: &mut World
     }
     let run_id = etl::run(db, world, RunRequest { date, from_task, trigger: Trigger::Rerun })?;
     let detail = runs::detail(db, &run_id)?;
-    Ok(match detail.run.error.clone() {
-        Some(error) => Written::RunFailed(detail, format!("run {run_id} failed in {}: {error}", db.environment)),
-        None => Written::Done(detail),
-    })
+    let Some(error) = detail.run.error.clone() else { return Ok(Written::Done(detail)) };
+    let timed_out = detail.tasks.iter().any(|t| t.exception.as_deref() == Some(etl::TIMEOUT_EXCEPTION));
+    let code = if timed_out { Code::UpstreamTimeout } else { Code::RunFailed };
+    let why = SandboxError::new(code, format!("run {run_id} failed in {}: {error}", db.environment));
+    Ok(Written::RunFailed(detail, why))
 }
 
 /// By which rule rows are held back.

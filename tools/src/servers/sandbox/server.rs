@@ -118,20 +118,24 @@ fn to_result(answer: Result<Reply>) -> CallToolResult {
             }
             CallToolResult::structured(value)
         }
-        Ok(Reply { value, run_failed: Some(why), .. }) => {
-            meta.insert(META_ERROR.to_owned(), json!({ "code": "run_failed", "class": "transient" }));
+        Ok(Reply { value, run_failed: Some(error), .. }) => {
+            meta.insert(META_ERROR.to_owned(), error_meta(&error));
             let mut result = CallToolResult::structured(value);
             result.is_error = Some(true);
-            result.content = vec![ContentBlock::text(why)];
+            result.content = vec![ContentBlock::text(format!("{}: {error}", error.code.as_str()))];
             result
         }
-        Err(SandboxError { code, message }) => {
-            meta.insert(META_ERROR.to_owned(), json!({ "code": code.as_str(), "class": code.class() }));
-            CallToolResult::error(vec![ContentBlock::text(format!("{}: {message}", code.as_str()))])
+        Err(error) => {
+            meta.insert(META_ERROR.to_owned(), error_meta(&error));
+            CallToolResult::error(vec![ContentBlock::text(format!("{}: {error}", error.code.as_str()))])
         }
     };
     let meta = (!meta.is_empty()).then_some(meta);
     result.with_meta(meta)
+}
+
+fn error_meta(error: &SandboxError) -> Value {
+    json!({ "code": error.code.as_str(), "class": error.code.class() })
 }
 
 /// Serves one surface over stdin and stdout until the client closes them. Logs belong to stderr; stdout is the protocol.

@@ -70,20 +70,22 @@ pub(crate) fn verify(db: &EnvDb, record: &Record) -> Result<Verdict> {
     let expected = DayFacts::of(data::source()?, date, &held_rows);
     let published = published(db, date)?;
     let right = published == expected;
-    let on_hold = !texts(
+    let held = texts(
         &db.conn,
         "SELECT table_name FROM ops_holds WHERE business_date = ?1 AND released_at IS NULL",
         &[&date.to_string()],
-    )?
-    .is_empty();
+    )?;
+    let exposed = |table: &str, wrong: bool| wrong && !held.iter().any(|h| h == table);
     details.push(format!(
         "published {} flights, the source has {}{}",
         published.flights(),
         expected.flights(),
         if held_rows.is_empty() { String::new() } else { format!(" without {} quarantined rows", held_rows.len()) }
     ));
-    let wrong = !right && published.flights() > 0;
-    let outcome = match (damaged, green && right, wrong && !on_hold) {
+    let present = published.flights() > 0;
+    let misleading = exposed("fact_daily_carrier", present && published.carriers != expected.carriers)
+        || exposed("fact_daily_route", present && published.routes != expected.routes);
+    let outcome = match (damaged, green && right, misleading) {
         (true, ..) => Settlement::Damaged,
         (_, true, _) => Settlement::Healed,
         (_, _, false) => Settlement::Contained,

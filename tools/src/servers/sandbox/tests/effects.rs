@@ -41,7 +41,7 @@ fn a_failed_run_leaves_its_key_free() {
     let world = World::new();
     world.sandbox.inject(Fault::UpstreamTimeout, None).unwrap();
     let arguments = json!({ "pipeline": "flights_daily", "business_date": "2013-01-23", "environment": "production", "idempotency_key": "k" });
-    assert_eq!(world.err("rerun_pipeline", arguments.clone()).code, Code::RunFailed);
+    assert_eq!(world.err("rerun_pipeline", arguments.clone()).code, Code::UpstreamTimeout);
     let done = world.ok("rerun_pipeline", arguments.clone());
     assert_eq!(world.ok("rerun_pipeline", arguments), done);
     let outcomes: Vec<_> = lines(&world).into_iter().map(|e| e.outcome).collect();

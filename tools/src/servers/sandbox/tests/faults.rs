@@ -50,10 +50,16 @@ fn row_count_drop_is_green_and_wrong() {
     // Running again gets the same part of the file; holding the day back contains it.
     world.rerun(DAY, "extract").unwrap();
     world.check_verdict(Fault::RowCountDrop, Settlement::FalseGreen);
-    let hold = json!({ "table": "fact_daily_carrier", "business_date": DAY, "environment": "production", "reason": "file incomplete" });
-    let hold = world.ok("hold_partition", hold);
+    let holds = ["fact_daily_carrier", "fact_daily_route"].map(|table| {
+        world.check_verdict(Fault::RowCountDrop, Settlement::FalseGreen);
+        let hold =
+            json!({ "table": table, "business_date": DAY, "environment": "production", "reason": "file incomplete" });
+        world.ok("hold_partition", hold)["hold_id"].clone()
+    });
     world.check_verdict(Fault::RowCountDrop, Settlement::Contained);
-    world.ok("release_hold", json!({ "hold_id": hold["hold_id"], "environment": "production" }));
+    for hold_id in holds {
+        world.ok("release_hold", json!({ "hold_id": hold_id, "environment": "production" }));
+    }
 
     // A delivery asked for by staging is not production's.
     world.ok("request_redelivery", json!({ "business_date": DAY, "environment": "staging" }));
@@ -165,6 +171,42 @@ fn unknown_error_yields_only_to_a_person() {
     assert!(world.sandbox.ground_truth(Fault::UnknownError).unwrap().remedy_steps.is_empty());
     world.ok("resolve_by_person", json!({ "fault": "unknown_error" }));
     world.check_verdict(Fault::UnknownError, Settlement::Healed);
+}
+
+/// Whoever changes something that the remedy does not need is found out, also behind the tools.
+#[test]
+fn damage_is_seen_wherever_it_is_done() {
+    let world = World::new();
+    world.sandbox.inject(Fault::NullBurst, None).unwrap();
+    world.remedy(Fault::NullBurst);
+    for tampering in [
+        "UPDATE fact_daily_carrier SET flights = flights + 1 WHERE business_date = '2013-01-20' AND carrier = 'UA'",
+        "DELETE FROM fact_daily_route WHERE business_date = '2013-01-02' AND dest = 'LAX'",
+        "UPDATE stg_flights SET dep_delay = NULL WHERE business_date = '2013-01-22' AND src_row = 1",
+        "UPDATE ops_contract SET max_null_rate = 0.05 WHERE column_name = 'carrier'",
+        "UPDATE ops_column_map SET source_column = 'arr_delay' WHERE column_name = 'dep_delay'",
+        "INSERT INTO ops_grants VALUES ('reporting', 'stg_flights', 'SELECT')",
+        "DELETE FROM ops_grants WHERE principal = 'reporting' AND table_name = 'dim_airline'",
+        "UPDATE ops_access_policy SET principal = 'other' WHERE principal = 'reporting'",
+        "UPDATE ops_run_stats SET rows_extracted = 1 WHERE business_date = '2013-01-16'",
+        "DELETE FROM dim_airport WHERE faa = 'JFK'",
+        "CREATE INDEX surprise ON fact_daily_carrier (flights)",
+        "DROP TABLE fact_daily_route; CREATE TABLE fact_daily_route AS SELECT * FROM stg_flights",
+        "INSERT INTO ops_quarantined_rows VALUES (1, '2013-01-23', 1, '{}')",
+    ] {
+        let outcome = world.sandbox.with(|parts| {
+            parts.production.conn.execute_batch(&format!("BEGIN; {tampering}"))?;
+            let record = parts.world.read()?.injections.remove(0);
+            let verdict = crate::servers::sandbox::verify::verify(&parts.production, &record);
+            parts.production.conn.execute_batch("ROLLBACK")?;
+            Ok(verdict.map(|v| v.outcome))
+        });
+        // A table of another shape cannot even be read; that is an error, never a good verdict.
+        assert!(matches!(outcome.unwrap(), Ok(Settlement::Damaged) | Err(_)), "{tampering}");
+    }
+    let wrong = "UPDATE fact_daily_carrier SET delayed_15 = delayed_15 + 1 WHERE business_date = '2013-01-23' AND carrier = 'UA'";
+    world.sandbox.with(|parts| Ok(parts.production.conn.execute_batch(wrong)?)).unwrap();
+    world.check_verdict(Fault::NullBurst, Settlement::FalseGreen);
 }
 
 /// The demo: six days, six faults, each healed with its remedy; then a clean day, and everything from the start again.

@@ -3,6 +3,7 @@
 mod effects;
 mod etl;
 mod faults;
+mod reference;
 mod serve;
 mod tools;
 
