@@ -3,3 +3,5 @@
 pub mod envelope;
 pub mod keys;
 pub mod kv;
+pub mod open;
+pub mod store;

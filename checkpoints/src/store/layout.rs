@@ -8,6 +8,7 @@ use crate::kv::KeyRange;
 
 /// Kinds of keys. The letters are part of the stored format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 pub(super) enum Kind {
     /// Head of a thread: epoch, place, sizes.
     Head = b'h',

@@ -46,7 +46,7 @@ pub(super) async fn keep_latest<K: Kv>(kv: &K, sealer: &Arc<Sealer>, thread: &Th
         if records.len() == 1 && matches!(last.ops[..], [Op::Snapshot(_)]) {
             return Ok(None);
         }
-        let state = ThreadState::replay(&records);
+        let state = ThreadState::replay(records);
         let record = Record { ops: vec![Op::Snapshot(Box::new(state))], ..last.clone() };
         let head = Head { first: head.seq, ..*head };
         Ok(Some(Rewrite { head, records: vec![(head.seq, record)], state: None }))
