@@ -21,6 +21,10 @@ use crate::{shell, tidy};
 /// Lines of a failed stage's log that are shown; the rest is in the file.
 const MAX_SHOWN_LINES: usize = 400;
 
+/// The command of [`Work::Filtered`], but for the filter. The whole workspace, so that nothing is built twice.
+const FILTERED_TESTS: &[&str] =
+    &["cargo", "nextest", "run", "--workspace", "--locked", "--no-fail-fast", "--success-output", "immediate", "-E"];
+
 /// When a stage runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Weight {
@@ -36,6 +40,8 @@ enum Work {
     Program(&'static [&'static str]),
     /// A test runner; its closing lines are counted, and running no test is a failure.
     Tests(&'static [&'static str]),
+    /// The tests of the workspace that a filter of nextest chooses; what they print is kept.
+    Filtered(&'static str),
     /// A function of this crate.
     Function(fn(&Context) -> Result<StageEnd>),
 }
@@ -55,21 +61,15 @@ impl Stage {
         Self { name, about, weight: Weight::Light, needs, env: &[], work }
     }
 
-    /// Tests by name, with the settings that make them long; they also run in `nextest`, shorter.
+    /// Tests that also run in `nextest`, here with the settings that make them long.
     const fn heavy(
         name: &'static str,
         about: &'static str,
         env: &'static [(&'static str, &'static str)],
-        words: &'static [&'static str],
+        filter: &'static str,
     ) -> Self {
-        Self {
-            name,
-            about,
-            weight: Weight::Heavy,
-            needs: &[tools::CC, tools::STRACE, tools::NEXTEST],
-            env,
-            work: Work::Tests(words),
-        }
+        let needs = &[tools::CC, tools::STRACE, tools::NEXTEST];
+        Self { name, about, weight: Weight::Heavy, needs, env, work: Work::Filtered(filter) }
     }
 }
 
@@ -110,17 +110,13 @@ pub(crate) const STAGES: &[Stage] = &[
         "power-cuts",
         "2,000 power cuts on each store lose nothing that was acknowledged",
         &[("INTERLOCK_CUTS", "2000")],
-        &[
-            "cargo",
-            "nextest",
-            "run",
-            "--workspace",
-            "--locked",
-            "--success-output",
-            "immediate",
-            "-E",
-            "package(checkpoints) & test(power_cuts_lose_nothing)",
-        ],
+        "package(checkpoints) & test(power_cuts_lose_nothing)",
+    ),
+    Stage::heavy(
+        "kills",
+        "300 kills of a process with 100 threads lose and repeat nothing",
+        &[("INTERLOCK_KILLS", "300")],
+        "package(tests) & test(kills_lose_nothing)",
     ),
 ];
 
@@ -229,18 +225,18 @@ fn run_stage(context: &Context, stage: &Stage) -> Counts {
 }
 
 fn perform(context: &Context, stage: &Stage, log: &Path) -> Result<StageEnd> {
-    let words = match stage.work {
+    let mut command = match stage.work {
         Work::Function(function) => return function(context),
-        Work::Program(words) | Work::Tests(words) => words,
+        Work::Program(words) | Work::Tests(words) => shell::command(&context.root, words),
+        Work::Filtered(filter) => shell::command(&context.root, &[FILTERED_TESTS, &[filter]].concat()),
     };
-    let mut command = shell::command(&context.root, words);
     command.envs(stage.env.iter().copied());
     if std::env::var_os("CI").is_some() {
         command.env("CARGO_INCREMENTAL", "0");
     }
     let finished = shell::run_logged(command, log)?;
     let counts = match stage.work {
-        Work::Tests(_) => counts::of_tests(&finished.output, finished.success),
+        Work::Tests(_) | Work::Filtered(_) => counts::of_tests(&finished.output, finished.success),
         Work::Program(_) | Work::Function(_) => Counts::one(finished.success),
     };
     Ok(StageEnd { counts, output: finished.output })

@@ -5,8 +5,8 @@
 //!          [--repeat R] [--sample N] [--parallel N] [--phase all|park|resume] [--keep] --json
 //! ```
 //!
-//! Ours is `interlock bench` with the same flags and `--dir FOLDER`, an empty folder on a real disk for its store. It prints
-//! exactly one line on standard output and leaves no process behind:
+//! Ours is `interlock bench` with the same flags; like the peers it keeps its store below the folder `PEERS_WORK`, which is on a
+//! real disk. It prints exactly one line on standard output and leaves no process behind:
 //!
 //! ```text
 //! {"schema":1,"peer":"interlock","version":"0.1.0","workload":"W1","backend":"sled","durability":"sync","api":"rust",
@@ -20,7 +20,7 @@
 //! step; W7 `n` threads of `steps` killed in the middle, restarted, finished.
 //!
 //! Beyond the peers' metrics ours may report `commits_per_sync` (W2: the mean batch of the group commit, which the raw limit
-//! is then measured at), `bytes_per_parked_thread` (W5: memory) and `repeated_calls` (W7: recorded calls made twice).
+//! is then measured at), `rss_per_thread_bytes` (W5) and `reexecuted_per_thread_max` (W7).
 
 use std::collections::BTreeMap;
 

@@ -72,7 +72,17 @@ fn conditions(results: &Results) -> String {
         let raw: Vec<_> =
             results.median_raw(cell).into_iter().map(|(batch, rate)| format!("{} at {batch}", number(rate))).collect();
         if !raw.is_empty() {
-            text.push_str(&format!("Append + sync beside `{cell}`, records/s: {}.\n", raw.join(", ")));
+            let shares: Vec<_> = [1, 64, 200]
+                .iter()
+                .filter_map(|batch| {
+                    Some(format!("{:.2} at {batch}", results.median_share_of_raw(cell, "steps_per_s", Some(*batch))?))
+                })
+                .collect();
+            text.push_str(&format!(
+                "Append + sync beside `{cell}`, records/s: {}; our share of it: {}.\n",
+                raw.join(", "),
+                shares.join(", ")
+            ));
         }
     }
     let delta = |metric| results.median(LANGGRAPH_DELTA, metric);
@@ -158,7 +168,12 @@ mod tests {
                 "| W1 | chain, fjall, each step durable: steps/s | – | 400 | – | – | – | ≥ 0.8 of append + sync at 1 | not measured |"
             ]
         );
-        assert!(table.contains("Append + sync beside `interlock W1 sled`, records/s: 550 at 1.\n"), "{table}");
+        assert!(
+            table.contains(
+                "Append + sync beside `interlock W1 sled`, records/s: 550 at 1; our share of it: 0.91 at 1.\n"
+            ),
+            "{table}"
+        );
     }
 
     #[test]
