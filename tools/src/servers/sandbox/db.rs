@@ -25,6 +25,8 @@ pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const QUERY_STEPS_PER_TICK: i32 = 10_000;
 /// Ticks after which a query is stopped: 20 million steps, about a second.
 const QUERY_TICKS_MAX: u32 = 2_000;
+/// Memory that SQLite may use in this process; a query can ask for a blob of a gigabyte in twenty characters.
+const HEAP_BYTES_MAX: u32 = 256 * 1024 * 1024;
 /// The account under which the pipelines run.
 pub(crate) const ETL_PRINCIPAL: &str = "etl_writer";
 /// Tables that other teams or the server own: no migration may write to them or drop them.
@@ -130,7 +132,7 @@ impl EnvDb {
         )?;
         conn.busy_timeout(BUSY_TIMEOUT)?;
         harden(&conn)?;
-        conn.execute_batch("PRAGMA query_only = ON")?;
+        conn.execute_batch(&format!("PRAGMA query_only = ON; PRAGMA hard_heap_limit = {HEAP_BYTES_MAX}"))?;
         let denial: Shared<Option<String>> = Shared::default();
         let noted = Arc::clone(&denial);
         conn.authorizer(Some(move |context: AuthContext<'_>| match reader_forbids(&context.action) {
@@ -153,6 +155,10 @@ impl EnvDb {
             None if error.message == "interrupted" => SandboxError::new(
                 Code::LimitExceeded,
                 "the query was stopped after 20 million steps; narrow it by business_date or aggregate less",
+            ),
+            None if error.message == "out of memory" => SandboxError::new(
+                Code::LimitExceeded,
+                "the query needs more than 256 MiB of memory; select fewer or shorter values",
             ),
             None => error,
         })

@@ -36,6 +36,8 @@ fn query_reads_one_statement_and_nothing_else() {
     assert!(world.number("SELECT count(*) FROM stg_flights") > 5_000);
     let endless = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT count(*) FROM c";
     assert_eq!(world.err("query", json!({ "sql": endless })).code, Code::LimitExceeded);
+    let huge = world.err("query", json!({ "sql": "SELECT hex(randomblob(400000000))" }));
+    assert_eq!(huge.code, Code::LimitExceeded, "{huge}");
     let misspelt = world.err("query", json!({ "sql": "SELECT \"departure\" FROM stg_flights" }));
     assert!(misspelt.message.starts_with("no such column"), "{misspelt:?}");
 }
