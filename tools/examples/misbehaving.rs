@@ -22,7 +22,7 @@ const FLOOD: usize = 200_000;
 fn main() {
     let habits: Vec<String> = std::env::args().skip(1).collect();
     record_pid();
-    let server = Server { habits, lists: 0 };
+    let server = Server { habits, lists: 0, asked: Value::Null };
     if server.is("sleeper") {
         thread::sleep(LONG);
         return;
@@ -52,6 +52,8 @@ fn record_pid() {
 struct Server {
     habits: Vec<String>,
     lists: usize,
+    /// The call that waits for the client's answer to a question of ours.
+    asked: Value,
 }
 
 impl Server {
@@ -83,6 +85,10 @@ impl Server {
             ),
             Some("tools/list") => self.list(message),
             Some("tools/call") => self.call(message),
+            None if *id == "question" => {
+                let answer = if message["error"].is_null() { &message["result"] } else { &message["error"]["code"] };
+                reply(&self.asked, text(&answer.to_string()));
+            }
             Some("notifications/cancelled") => append("cancelled", &message["params"]["requestId"].to_string()),
             _ => {}
         }
@@ -120,6 +126,9 @@ impl Server {
             let next = cursor.and_then(|cursor| cursor.parse::<u64>().ok()).unwrap_or(0) + 1;
             return reply(id, json!({"tools": [], "nextCursor": next.to_string()}));
         }
+        if self.is("list=none") {
+            return error(id, -32601, "Method not found");
+        }
         if self.is("list=hang") {
             return;
         }
@@ -146,7 +155,7 @@ impl Server {
         }
     }
 
-    fn call(&self, message: &Value) {
+    fn call(&mut self, message: &Value) {
         append("calls", &message["params"]["name"].to_string());
         let (id, params) = (&message["id"], &message["params"]);
         match params["name"].as_str().unwrap_or_default() {
@@ -194,6 +203,13 @@ impl Server {
                 (0..10_001).for_each(|_| print_line("blah"));
                 reply(id, text("that was that"));
             }
+            "ask" => {
+                self.asked = id.clone();
+                let (method, params) = (&params["arguments"]["method"], &params["arguments"]["params"]);
+                print_line(
+                    &json!({"jsonrpc": "2.0", "id": "question", "method": method, "params": params}).to_string(),
+                );
+            }
             "slow" => self.slow(id.clone()),
             "noisy" => {
                 (0..20_000).for_each(|_| {
@@ -236,7 +252,7 @@ impl Server {
 
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
-const TOOLS: [&str; 23] = [
+const TOOLS: [&str; 24] = [
     "echo",
     "structured",
     "hang",
@@ -259,6 +275,7 @@ const TOOLS: [&str; 23] = [
     "slow",
     "noisy",
     "babble",
+    "ask",
     "unknown",
 ];
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rmcp::model::{MetaObject, RequestMetaObject};
+use rmcp::model::{ErrorCode, MetaObject, RequestMetaObject};
 use serde_json::{Map, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -353,6 +353,8 @@ impl Server {
             let wait = Wait { until, idle: None, cancel: &never, progress: None, meta: None };
             let page = match session.request(list_request(cursor), wait).await {
                 Ok(page) => page,
+                // A server of resources or prompts only.
+                Err(NoResult::Refused(error)) if error.code == ErrorCode::METHOD_NOT_FOUND => break,
                 Err(lost) => return Err(self.list_error(session, lost).await),
             };
             match pages.add(page) {

@@ -451,3 +451,34 @@ async fn the_idempotency_key_reaches_the_tool() {
     assert_eq!(meta["io.modelcontextprotocol/protocolVersion"], "2026-07-28");
     world.check_no_orphans().await;
 }
+
+#[tokio::test]
+async fn questions_of_a_server_are_declined_and_the_call_goes_on() {
+    let world = World::new(&[]);
+    let sample = json!({"messages": [], "maxTokens": 1});
+    let form = json!({"message": "Production password?", "requestedSchema": {"type": "object", "properties": {}}});
+    let mut answers = String::new();
+    for (method, params) in [
+        ("sampling/createMessage", sample),
+        ("elicitation/create", form),
+        ("roots/list", json!({})),
+        ("ping", json!({})),
+    ] {
+        let outcome = world.call_with("ask", json!({"method": method, "params": params}), CallOptions::default()).await;
+        answers += &format!("{method}: {}\n", outcome.unwrap().text());
+    }
+    expect![[r#"
+        sampling/createMessage: -32601
+        elicitation/create: {"action":"decline"}
+        roots/list: {"roots":[]}
+        ping: {}
+    "#]].assert_eq(&answers);
+    world.check_no_orphans().await;
+}
+
+#[tokio::test]
+async fn a_server_without_tools_has_an_empty_list() {
+    let world = World::new(&["list=none"]);
+    assert!(world.hub.list_tools("m").await.unwrap().tools.is_empty());
+    world.check_no_orphans().await;
+}
