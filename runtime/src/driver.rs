@@ -1,6 +1,6 @@
 //! One loop per active thread: receive an event, apply it, perform the effects in order.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use futures_util::FutureExt;
@@ -9,7 +9,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use runtime_core::effect::{Dispatch, Effect, Refusal, Reply};
 use runtime_core::error::{ErrorClass, TaskError};
 use runtime_core::event::{Command, Event, LiveTimer, NodeOutput, RequestId, Token};
-use runtime_core::ids::{Seq, TaskId, Timestamp};
+use runtime_core::ids::{RunId, Seq, TaskId, Timestamp};
 use runtime_core::run::Run;
 use runtime_core::stream::Modes;
 use tokio::sync::{mpsc, oneshot};
@@ -30,14 +30,26 @@ const BURST_MAX: u32 = 256;
 
 /// What the engine asks of a thread's driver.
 pub(crate) enum Request {
-    /// A command for the run.
-    Command(Box<Command>, oneshot::Sender<Result<Reply, EngineFault>>),
+    /// A command for the run, with who follows what it starts: one request, so that the driver cannot park in between.
+    Command(Box<Ask>),
     /// Subscribe to events.
     Subscribe(Modes, mpsc::Sender<runtime_core::stream::StreamEvent>),
-    /// Tell when the run that is active (or the next one) ends.
+    /// Tell when the run that is active ends.
     Join(oneshot::Sender<Ended>),
+    /// Listeners are let go: the engine is shutting down.
+    Leave,
     /// A copy of the state.
     State(oneshot::Sender<Box<runtime_core::state::ThreadState>>),
+}
+
+/// A command and its audience.
+pub(crate) struct Ask {
+    pub(crate) command: Command,
+    pub(crate) reply: oneshot::Sender<Result<Reply, EngineFault>>,
+    /// Told when a run ends: this one, or any when it names none.
+    pub(crate) follow: Option<(Option<RunId>, oneshot::Sender<Ended>)>,
+    /// Told what happens from now on.
+    pub(crate) listen: Option<(Modes, mpsc::Sender<runtime_core::stream::StreamEvent>)>,
 }
 
 /// Why a request had no reply.
@@ -64,13 +76,15 @@ pub(crate) struct Driver {
     node_events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
     waiting: Waiting,
     nodes: FuturesUnordered<BoxFuture<'static, NodeDone>>,
+    /// Nodes that returned: what they sent before they returned is handled first.
+    finished: VecDeque<NodeDone>,
     aborts: BTreeMap<TaskId, (Token, AbortHandle)>,
     lookups: FuturesUnordered<BoxFuture<'static, Event>>,
     commit: Option<BoxFuture<'static, Result<Seq, StoreError>>>,
     timers: BTreeSet<(Timestamp, LiveTimer)>,
     replies: BTreeMap<RequestId, oneshot::Sender<Result<Reply, EngineFault>>>,
     next_request: u64,
-    joins: Vec<oneshot::Sender<Ended>>,
+    joins: Vec<(Option<RunId>, oneshot::Sender<Ended>)>,
     subscribers: Subscribers,
 }
 
@@ -91,6 +105,7 @@ impl Driver {
             node_events: mpsc::channel(NODE_EVENTS_MAX),
             waiting: Waiting::default(),
             nodes: FuturesUnordered::new(),
+            finished: VecDeque::new(),
             aborts: BTreeMap::new(),
             lookups: FuturesUnordered::new(),
             commit: None,
@@ -144,8 +159,12 @@ impl Driver {
         if let Ok(event) = self.node_events.1.try_recv() {
             return Some(Ok(Some(event)));
         }
-        if let Some(Some(done)) = self.nodes.next().now_or_never() {
+        if let Some(done) = self.finished.pop_front() {
             return Some(Ok(self.node_done(done)));
+        }
+        if let Some(Some(done)) = self.nodes.next().now_or_never() {
+            self.finished.push_back(done);
+            return Some(Ok(None));
         }
         if let Some(Some(event)) = self.lookups.next().now_or_never() {
             return Some(Ok(Some(event)));
@@ -166,9 +185,16 @@ impl Driver {
                 done.map(|seq| Some(Event::Persisted { seq }))
             }
             Some(event) = self.node_events.1.recv() => Ok(Some(event)),
-            Some(done) = self.nodes.next(), if !self.nodes.is_empty() => Ok(self.node_done(done)),
+            Some(done) = self.nodes.next(), if !self.nodes.is_empty() => {
+                self.finished.push_back(done);
+                Ok(None)
+            }
             Some(event) = self.lookups.next(), if !self.lookups.is_empty() => Ok(Some(event)),
             Some(request) = self.requests.recv() => Ok(self.request(request)),
+            () = self.subscribers.gone(), if !self.subscribers.is_empty() => {
+                self.subscribers.close();
+                Ok(None)
+            }
             () = async { match next_timer { Some(at) => clock.sleep_until(at).await, None => std::future::pending().await } } => {
                 Ok(self.due_timer().map(|timer| Event::TimerFired { timer }))
             }
@@ -184,7 +210,7 @@ impl Driver {
     }
 
     fn may_park(&self) -> bool {
-        self.run.is_parked() && self.commit.is_none() && self.nodes.is_empty() && self.replies.is_empty()
+        self.run.is_parked() && self.commit.is_none() && self.nodes.is_empty() && self.finished.is_empty() && self.replies.is_empty() && self.subscribers.is_empty()
     }
 
     fn node_done(&mut self, done: NodeDone) -> Option<Event> {
@@ -200,20 +226,38 @@ impl Driver {
 
     fn request(&mut self, request: Request) -> Option<Event> {
         match request {
-            Request::Command(command, reply) => {
+            Request::Command(ask) => {
+                let Ask { command, reply, follow, listen } = *ask;
+                self.joins.extend(follow);
+                if let Some((modes, sender)) = listen {
+                    self.listen(modes, sender);
+                }
                 self.next_request += 1;
                 let request = RequestId(self.next_request);
                 self.replies.insert(request, reply);
-                return Some(Event::Asked { request, command });
+                return Some(Event::Asked { request, command: Box::new(command) });
             }
-            Request::Subscribe(modes, sender) => {
-                self.subscribers.add(modes, sender);
-                self.run.set_modes(self.subscribers.modes());
-            }
-            Request::Join(sender) => self.joins.push(sender),
+            Request::Subscribe(modes, sender) => self.listen(modes, sender),
+            Request::Join(sender) => self.joins.push((None, sender)),
+            Request::Leave => self.subscribers.close(),
             Request::State(sender) => drop(sender.send(Box::new(self.run.state().clone()))),
         }
         None
+    }
+
+    fn listen(&mut self, modes: Modes, sender: mpsc::Sender<runtime_core::stream::StreamEvent>) {
+        self.subscribers.add(modes, sender);
+        self.run.set_modes(self.subscribers.modes());
+    }
+
+    /// Tells those who follow this run, or any.
+    fn tell_ended(&mut self, ended: &Ended) {
+        let (told, others) = std::mem::take(&mut self.joins).into_iter().partition(|(run, _)| run.is_none_or(|run| run == ended.run));
+        self.joins = others;
+        let told: Vec<(Option<RunId>, oneshot::Sender<Ended>)> = told;
+        for (_, sender) in told {
+            drop(sender.send(ended.clone()));
+        }
     }
 
     fn perform(&mut self, effect: Effect) {
@@ -232,7 +276,10 @@ impl Driver {
             }
             Effect::CacheLook { task, token, key } => {
                 let cache = Arc::clone(&self.services.cache);
-                let look = async move { Event::CacheLooked { task, token, hit: cache.look(&key).await } };
+                let look = async move {
+                    let hit = cache.look(&key).await;
+                    Event::CacheLooked { task, token, key, hit }
+                };
                 self.lookups.push(look.boxed());
             }
             Effect::CachePut { key, value, expires } => self.services.cache.put(key, value, expires),
@@ -248,10 +295,7 @@ impl Driver {
                 }
             }
             Effect::RunEnded { run, outcome } => {
-                let ended = Ended { run, outcome };
-                for sender in self.joins.drain(..) {
-                    drop(sender.send(ended.clone()));
-                }
+                self.tell_ended(&Ended { run, outcome });
                 if self.run.state().active_run().is_none() {
                     self.subscribers.close();
                 }
@@ -297,8 +341,8 @@ impl Driver {
         }
         let message = TaskError::new(ErrorClass::Resource, error.to_string());
         let run = self.run.state().run.as_ref().map(|run| run.id);
-        for sender in self.joins.drain(..) {
-            if let Some(run) = run {
+        for (wanted, sender) in self.joins.drain(..) {
+            if let Some(run) = wanted.or(run) {
                 let outcome = runtime_core::record::Outcome::Failed(message.clone());
                 drop(sender.send(Ended { run, outcome }));
             }

@@ -57,7 +57,7 @@ impl Run {
     fn known_call(&mut self, task: TaskId, token: Token, ix: CallIx, call: (CallEntry, CallHead, &CallRequest)) {
         let (entry, head, request) = call;
         let attempts = self.task(task).map_or(0, |task| task.attempts);
-        let args = Arc::clone(&request.args);
+        let args = permitted_args(&entry, request);
         match &entry.outcome {
             Some(CallOutcome::Err(_)) if entry.attempt < attempts => self.permit(task, token, ix, (head, args)),
             Some(outcome) => self.verdict(task, token, ix, Verdict::Recorded(outcome.clone())),
@@ -211,14 +211,15 @@ impl Run {
 
     fn in_doubt(&mut self, task: TaskId, token: Token, ix: CallIx, call: (CallEntry, CallHead, &CallRequest)) {
         let (entry, head, request) = call;
+        let args = permitted_args(&entry, request);
         if head.effect != EffectClass::AtMostOnce {
-            self.permit(task, token, ix, (head, Arc::clone(&request.args)));
+            self.permit(task, token, ix, (head, args));
             return;
         }
-        match entry.answer.as_ref().filter(|_| entry.interrupt.is_some() && is_doubt_answer(&entry)) {
+        match &entry.doubt {
             Some(answer) => {
                 let value = Arc::clone(&answer.value);
-                self.resolve_doubt(task, token, ix, (head, request, value));
+                self.resolve_doubt(task, token, ix, (head, args, value));
             }
             None if request.can_probe => {
                 let key = self.call_key(task, ix);
@@ -227,14 +228,14 @@ impl Run {
                 }
                 self.verdict(task, token, ix, Verdict::Probe { key });
             }
-            None => self.ask_doubt(task, token, ix, (head, &request.args)),
+            None => self.ask_doubt(task, token, ix, (head, &args)),
         }
     }
 
-    fn resolve_doubt(&mut self, task: TaskId, token: Token, ix: CallIx, call: (CallHead, &CallRequest, Arc<Value>)) {
-        let (head, request, answer) = call;
+    fn resolve_doubt(&mut self, task: TaskId, token: Token, ix: CallIx, call: (CallHead, Arc<Value>, Arc<Value>)) {
+        let (head, args, answer) = call;
         let outcome = match choice(&answer) {
-            Some(REPEAT) => return self.permit(task, token, ix, (head, Arc::clone(&request.args))),
+            Some(REPEAT) => return self.permit(task, token, ix, (head, args)),
             Some(HAPPENED) => CallOutcome::Ok(Arc::new(answer.get("result").cloned().unwrap_or_default())),
             _ => CallOutcome::Err(TaskError::new(
                 ErrorClass::OutcomeUnknown,
@@ -323,8 +324,11 @@ fn same_call(was: &CallHead, is: &CallHead) -> bool {
     was.kind == is.kind && was.target == is.target && was.digest == is.digest
 }
 
-/// Whether the answer of a begun call is about the doubt, not the approval before it.
-fn is_doubt_answer(entry: &CallEntry) -> bool {
-    let word = entry.answer.as_ref().and_then(|answer| choice(&answer.value));
-    entry.head.kind != CallKind::Question && matches!(word, Some(HAPPENED | REPEAT | GIVE_UP))
+/// The arguments a call may be made with: as asked, or as an approver edited them.
+fn permitted_args(entry: &CallEntry, request: &CallRequest) -> Arc<Value> {
+    let edited = entry.answer.as_ref().filter(|answer| choice(&answer.value) == Some("edit"));
+    match edited.and_then(|answer| answer.value.get("args")) {
+        Some(args) => Arc::new(args.clone()),
+        None => Arc::clone(&request.args),
+    }
 }

@@ -70,8 +70,10 @@ impl Run {
         let node = frame.plan.tasks.get(index).map_or_else(|| "".into(), |planned| planned.node.clone());
         let ns = ns.clone();
         let digest = digest_of(&question.payload);
-        let generation = self.task(task).map_or(0, |task| task.generation);
-        let named = format!("{task}:{}:{generation}:{kind:?}:{digest}", ix.0);
+        let state = self.task(task);
+        let generation = state.map_or(0, |task| task.generation);
+        let asked = state.and_then(|task| task.call(ix)).map_or(0, |call| call.asked);
+        let named = format!("{task}:{}:{generation}:{asked}:{kind:?}:{digest}", ix.0);
         let interrupt = Interrupt {
             id: InterruptId(xxhash_rust::xxh3::xxh3_128(named.as_bytes())),
             kind,

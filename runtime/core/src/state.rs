@@ -11,7 +11,7 @@ use crate::channels::{self, Change, Channels};
 use crate::error::TaskError;
 use crate::ids::{CallIx, CheckpointId, InterruptId, Name, Ns, RunId, TaskId, Timestamp};
 use crate::record::{
-    Answer, CallHead, CallOutcome, Hop, Interrupt, Op, Outcome, Plan, QueuedRun, Record, RunKind, RunOptions, Source,
+    Answer, CallHead, CallOutcome, Hop, Interrupt, InterruptKind, Op, Outcome, Plan, QueuedRun, Record, RunKind, RunOptions, Source,
     Timer, TimerKey,
 };
 
@@ -152,6 +152,10 @@ pub struct CallEntry {
     pub answer: Option<Answer>,
     /// The question expired undecided.
     pub expired: bool,
+    /// What people found out about the call in doubt; used up when the call is begun again.
+    pub doubt: Option<Answer>,
+    /// Questions asked about it.
+    pub asked: u32,
     /// How it ended.
     pub outcome: Option<CallOutcome>,
     /// Attempt of the task in which it ended.
@@ -168,6 +172,8 @@ impl CallEntry {
             interrupt: None,
             answer: None,
             expired: false,
+            doubt: None,
+            asked: 0,
             outcome: None,
             attempt: 0,
         }
@@ -396,7 +402,7 @@ impl ThreadState {
                 let head = question_head(interrupt);
                 if let Some(entry) = self.task_mut(task).and_then(|task| task.entry(ix, Some(&head))) {
                     entry.interrupt = Some(id);
-                    entry.answer = None;
+                    entry.asked += 1;
                     entry.expired = false;
                 }
                 self.interrupts.insert(id, (**interrupt).clone());
@@ -408,8 +414,11 @@ impl ThreadState {
             }
             Op::Answered { id, answer, decides: true } => {
                 self.remember_decision(*id, answer.by.clone(), answer.at);
-                if let Some(entry) = self.close_question(*id) {
-                    entry.answer = Some(answer.clone());
+                let doubt = self.interrupts.get(id).is_some_and(|question| question.kind == InterruptKind::InDoubt);
+                match self.close_question(*id) {
+                    Some(entry) if doubt => entry.doubt = Some(answer.clone()),
+                    Some(entry) => entry.answer = Some(answer.clone()),
+                    None => {}
                 }
             }
             Op::Expired { id } => {
@@ -510,6 +519,7 @@ fn apply_task(task: &mut TaskState, op: &Op) {
             if let Some(entry) = task.entry(*ix, Some(head)) {
                 entry.head = head.clone();
                 entry.begun = true;
+                entry.doubt = None;
                 entry.outcome = None;
             }
         }
