@@ -472,7 +472,8 @@ async fn questions_of_a_server_are_declined_and_the_call_goes_on() {
         elicitation/create: {"action":"decline"}
         roots/list: {"roots":[]}
         ping: {}
-    "#]].assert_eq(&answers);
+    "#]]
+    .assert_eq(&answers);
     world.check_no_orphans().await;
 }
 
