@@ -16,7 +16,7 @@ const ROWS_MAX: usize = 1_000;
 const ROWS_DEFAULT: usize = 200;
 /// Longest text in a cell.
 const CELL_CHARS_MAX: usize = 2_000;
-/// Largest answer in bytes, counted over texts.
+/// Largest answer in bytes, counted over names and values.
 const ANSWER_BYTES_MAX: usize = 512 * 1024;
 
 /// Arguments of `query`.
@@ -73,7 +73,7 @@ pub(crate) fn query(parts: &mut Parts, args: Query) -> Result<QueryResult> {
             let mut object = serde_json::Map::new();
             for (idx, name) in answer.columns.iter().enumerate() {
                 let cell = cell(row.get_ref(idx)?);
-                bytes += cell.as_str().map_or(8, str::len);
+                bytes += name.len() + cell.as_str().map_or(8, str::len);
                 object.insert(name.clone(), cell);
             }
             answer.rows.push(object);

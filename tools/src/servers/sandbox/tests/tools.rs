@@ -49,6 +49,10 @@ fn query_caps_rows_and_cells() {
     assert_eq!((&all["row_count"], &all["truncated"]), (&json!(1_000), &json!(true)));
     let cell = world.ok("query", json!({ "sql": "SELECT replace(hex(zeroblob(5000)), '00', 'x') AS long" }));
     assert_eq!(cell["rows"][0]["long"].as_str().unwrap().len(), 2_000);
+    let wide = "SELECT replace(hex(zeroblob(5000)), '00', 'x') AS long FROM stg_flights";
+    let wide = world.ok("query", json!({ "sql": wide, "max_rows": 1_000 }));
+    assert_eq!(wide["truncated"], json!(true));
+    assert!((400_000..600_000).contains(&wide.to_string().len()), "{}", wide.to_string().len());
 }
 
 fn migration(up: &str, down: &str) -> serde_json::Value {
