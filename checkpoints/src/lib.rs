@@ -1,5 +1,6 @@
 //! The durable storage of threads: stored record forms, backends, encryption, checks, and the suite every store passes.
 
+pub mod conformance;
 pub mod envelope;
 pub mod keys;
 pub mod kv;

@@ -1,3 +1,4 @@
 //! Tests that need a process of their own or a disk.
 
 mod crash;
+mod suite;

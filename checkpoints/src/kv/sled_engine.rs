@@ -4,7 +4,7 @@
 //! quarter of a segment goes to a file of its own that nobody syncs: leaves split at 16 entries, so values are cut into
 //! pieces small enough that 17 of them stay below that size.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -24,6 +24,8 @@ const WHOLE: u8 = 0;
 const PIECES: u8 = 1;
 const APPLIED: &[u8] = b"applied";
 const OPENED: &[u8] = b"opened";
+/// Ending of a snapshot that sled has not finished.
+const UNFINISHED: &str = ".generating";
 
 /// A sled database.
 pub struct SledEngine {
@@ -127,6 +129,7 @@ impl Engine for SledEngine {
             sled_sync::weaken();
         }
         let is_new = !folder.join("db").exists();
+        remove_unfinished_snapshots(folder)?;
         let engine = Self::open_parts(folder, policy)?;
         engine.check_syncs()?;
         sync_folder(folder)?;
@@ -188,6 +191,23 @@ impl Reader for SledEngine {
             page.entries.push((key.to_vec(), value));
         }
     }
+}
+
+/// sled takes a snapshot whose writing was cut short for its newest one and then refuses to open. Without it sled reads the
+/// one before, or its log.
+fn remove_unfinished_snapshots(folder: &Path) -> Result<(), KvError> {
+    let failed = |e| KvError::io("removing an unfinished snapshot of sled", folder, &e);
+    let entries = match fs::read_dir(folder) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(failed)?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        if entry.file_name().to_string_lossy().ends_with(UNFINISHED) {
+            fs::remove_file(entry.path()).map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 fn sync_folder(path: &Path) -> Result<(), KvError> {

@@ -35,11 +35,9 @@ pub(super) fn open<T: DeserializeOwned>(sealer: &Sealer, key: &[u8], stored: &[u
     decode(&body).map_err(|e| corrupt(key, e))
 }
 
-/// The value of a body; the whole body must be used.
+/// The value of a body.
 pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
-    let mut input = rmp_serde::Deserializer::from_read_ref(body);
-    let value = T::deserialize(&mut input).map_err(|e| format!("its content is unreadable: {e}"))?;
-    if input.get_ref().is_empty() { Ok(value) } else { Err("it has bytes behind its content".to_owned()) }
+    rmp_serde::from_slice(body).map_err(|e| format!("its content is unreadable: {e}"))
 }
 
 /// The error for a damaged entry; names the thread and the record where the key has them.

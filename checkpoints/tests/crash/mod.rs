@@ -4,7 +4,8 @@ mod child;
 mod power;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use checkpoints::kv::{Durable, DurableOptions, Engine, SyncPolicy};
 
@@ -91,8 +92,19 @@ fn shim() -> &'static Path {
     })
 }
 
+/// Between its fork and its exec a child holds the locks of its parent, so nobody may look at a store at that moment.
+static FORKING: Mutex<()> = Mutex::new(());
+
+fn run(mut command: Command) -> Output {
+    let forking = FORKING.lock().unwrap_or_else(PoisonError::into_inner);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(forking);
+    child.wait_with_output().unwrap()
+}
+
 /// Opens the store of `orders` and checks it against the acknowledgements; the error says what is wrong.
 fn verify(orders: &Orders) -> Result<u64, String> {
+    let _forking = FORKING.lock().unwrap_or_else(PoisonError::into_inner);
     match orders.backend {
         Backend::Sled => verify_as::<checkpoints::kv::SledEngine>(orders),
         Backend::Fjall => verify_as::<checkpoints::kv::FjallEngine>(orders),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use checkpoints::kv::SyncPolicy;
 
-use super::{Backend, CUT, Dice, Orders, shim, verify};
+use super::{Backend, CUT, Dice, Orders, run, shim, verify};
 
 /// Cuts per engine in the normal suite.
 const CUTS: u64 = 100;
@@ -77,15 +77,14 @@ fn one_store(folder: &Path, backend: Backend, sync: SyncPolicy, store: u64, tall
         let seed = store * CUTS_PER_STORE + cut;
         let orders = Orders { folder: folder.to_path_buf(), backend, seed, commits: 120, sync };
         let at = if cut == 0 { 1 + dice.below(60) } else { 1 + dice.below(CUT_AT_MAX) };
-        let output = orders
-            .command()
+        let mut command = orders.command();
+        command
             .env("LD_PRELOAD", shim())
             .env("POWERCUT_DIR", folder)
             .env("POWERCUT_AT", at.to_string())
             .env("POWERCUT_SEED", seed.to_string())
-            .env("POWERCUT_REPORT", orders.report())
-            .output()
-            .unwrap();
+            .env("POWERCUT_REPORT", orders.report());
+        let output = run(command);
         let found = match output.status.code() {
             Some(CUT) => {
                 tally.cuts += 1;
