@@ -145,6 +145,11 @@ impl Diagnostics {
         self.items.iter()
     }
 
+    /// The file they are about.
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.items.len()

@@ -144,11 +144,6 @@ impl Flow {
         self.steps.get(self.index(point).index()).map_or(&[], Vec::as_slice)
     }
 
-    /// Every point.
-    pub(crate) fn points(&self) -> impl Iterator<Item = Point> {
-        self.graph.node_weights().copied()
-    }
-
     /// Everything that can run after `from`, itself included.
     pub(crate) fn reachable(&self, from: Point) -> BTreeSet<Point> {
         let mut search = Bfs::new(&self.graph, self.index(from));

@@ -94,10 +94,12 @@ fn json_diagnostics() {
     expect![[r#"
         [
           {
+            "candidates": [
+              "end"
+            ],
             "code": "G007",
             "column": 25,
             "file": "g.yaml",
-            "help": "this graph has one",
             "line": 3,
             "message": "unknown node `en`",
             "severity": "error",

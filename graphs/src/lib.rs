@@ -14,9 +14,12 @@ mod compile;
 mod compiled;
 mod diagnostics;
 mod digest;
+mod draw;
 mod duration;
+mod editor;
 mod expr;
 mod flow;
+pub mod fuzz;
 mod keys;
 #[cfg(test)]
 mod language_tests;
@@ -37,6 +40,7 @@ use checks::g001_unreadable_file as g001;
 pub use compiled::{Channel, CompiledGraph, GraphDigest, GraphTest, Limits, Merge, Retention};
 use diagnostics::Finding;
 pub use diagnostics::{Diagnostic, Diagnostics, Severity};
+pub use editor::editor_schema;
 pub use expr::{Expr, ExprError, Layered, Scope, Template, Vars};
 pub use node::*;
 use resolve::Cx;
@@ -106,7 +110,7 @@ fn compile_with_warnings(parsed: &Parsed, catalog: &dyn Catalog) -> Result<(Comp
     let Some(spec) = &parsed.spec else { return Err(diagnostics) };
     let cx = Cx::new(spec, &parsed.source, catalog);
     let mut findings = Vec::new();
-    checks::check_all(&cx, &mut findings);
+    checks::check_all(&cx, diagnostics.len(), &mut findings);
     findings.into_iter().for_each(|finding| diagnostics.push(finding));
     let diagnostics = diagnostics.sorted();
     if diagnostics.has_errors() {

@@ -51,7 +51,7 @@ impl<'a> Cx<'a> {
         let refs = self.node_refs();
         let unknown = refs.iter().map(|node| node.name.text.as_str()).filter(|name| self.node(name).is_none());
         let unknown: BTreeSet<&str> = unknown.filter(|name| *name != "end").take(SUGGESTIONS_MAX).collect();
-        unknown.into_iter().map(|name| (name, nearest(name, self.node_names()))).collect()
+        unknown.into_iter().map(|name| (name, nearest(name, self.node_names().chain(["end"])))).collect()
     }
 
     /// The nodes whose `after` names a node.

@@ -116,3 +116,63 @@ fn collect_references(value: &Value, names: &mut Vec<String>) -> Result<(), Sche
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn named(schemas: Value) -> BTreeMap<String, Value> {
+        serde_json::from_value(schemas).unwrap()
+    }
+
+    #[test]
+    fn named_schemas_resolve() {
+        let named = named(json!({
+            "Plan": { "type": "object", "properties": { "steps": { "type": "array", "items": { "$ref": "#/schemas/Step" } } } },
+            "Step": { "type": "object", "required": ["id"], "properties": { "next": { "$ref": "#/schemas/Step" } } },
+            "Unused": { "type": "string" },
+        }));
+        let schema = Schema::with_named(&json!({ "$ref": "#/schemas/Plan" }), &named).unwrap();
+        assert!(schema.check(&json!({ "steps": [{ "id": 1, "next": { "id": 2 } }] })).is_ok());
+        let error = schema.check(&json!({ "steps": [{ "id": 1, "next": { "secret": "s3cr3t" } }] })).unwrap_err();
+        assert_eq!(error.pointer, "/steps/0/next");
+        assert!(!error.to_string().contains("s3cr3t"), "{error}");
+        assert!(schema.json().pointer("/schemas/Step").is_some());
+        assert!(schema.json().pointer("/schemas/Unused").is_none());
+    }
+
+    #[test]
+    fn schemas_that_refer_to_themselves_end() {
+        let named = named(json!({
+            "A": { "$ref": "#/schemas/B" },
+            "B": { "$ref": "#/schemas/A" },
+            "C": { "allOf": [{ "$ref": "#/schemas/C" }] },
+            "D": { "type": "object", "additionalProperties": { "$ref": "#/schemas/D" } },
+        }));
+        for name in ["A", "B", "C", "D"] {
+            let schema = json!({ "$ref": format!("#/schemas/{name}") });
+            if let Ok(schema) = Schema::with_named(&schema, &named) {
+                let _ = schema.check(&json!({ "x": { "y": {} } }));
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_fetched() {
+        for reference in ["https://example.com/s.json", "file:///etc/passwd", "other.json#/x"] {
+            let error = Schema::new(&json!({ "properties": { "x": { "$ref": reference } } })).unwrap_err();
+            assert!(error.message.contains("outside this file"), "{error}");
+        }
+        assert!(Schema::new(&json!({ "$id": "https://example.com/", "$ref": "#/nowhere" })).is_err());
+    }
+
+    #[test]
+    fn patterns_are_linear() {
+        assert!(Schema::new(&json!({ "pattern": "(?=a)b" })).is_err(), "look-around");
+        assert!(Schema::new(&json!({ "pattern": "(a{1000}){1000}{1000}" })).is_err(), "size");
+        let schema = Schema::new(&json!({ "pattern": "^(a+)+$" })).unwrap();
+        assert!(schema.check(&json!(format!("{}b", "a".repeat(50_000)))).is_err());
+    }
+}

@@ -1,6 +1,5 @@
 //! A graph as it is written: everything read and placed, names not yet resolved.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -19,12 +18,10 @@ pub struct GraphSpec {
     pub(crate) description: String,
     pub(crate) input: Option<SchemaSpec>,
     pub(crate) output: Option<Vec<Name>>,
-    pub(crate) schemas: BTreeMap<String, Value>,
     pub(crate) channels: Vec<ChannelSpec>,
     pub(crate) defaults: Policies,
     pub(crate) nodes: Vec<NodeSpec>,
     pub(crate) start: RoutingSpec,
-    pub(crate) start_span: Span,
     pub(crate) limits: Limits,
     pub(crate) retention: Retention,
     pub(crate) tests: Vec<TestSpec>,

@@ -22,7 +22,6 @@ pub(crate) enum Wanted<'a> {
 /// One expression of the graph.
 #[derive(Debug)]
 pub(crate) struct Use<'a> {
-    pub(crate) node: Option<&'a NodeSpec>,
     pub(crate) code: UsedCode<'a>,
     pub(crate) span: Span,
     pub(crate) wanted: Wanted<'a>,
@@ -39,7 +38,7 @@ pub(crate) enum UsedCode<'a> {
 
 /// All expressions of the graph.
 pub(crate) fn all<'a>(cx: &Cx<'a>) -> Vec<Use<'a>> {
-    let mut found = Found { uses: Vec::new(), node: None, extra: BTreeSet::new() };
+    let mut found = Found { uses: Vec::new(), extra: BTreeSet::new() };
     found.routing(&cx.spec.start, &[]);
     found.optional(cx.spec.defaults.cache.as_ref().and_then(|cache| cache.key.as_ref()), Wanted::Anything);
     let sent = sent_items(cx);
@@ -52,13 +51,11 @@ pub(crate) fn all<'a>(cx: &Cx<'a>) -> Vec<Use<'a>> {
 
 struct Found<'a> {
     uses: Vec<Use<'a>>,
-    node: Option<&'a NodeSpec>,
     extra: BTreeSet<&'a str>,
 }
 
 impl<'a> Found<'a> {
     fn node(&mut self, node: &'a NodeSpec) {
-        self.node = Some(node);
         for (_, template) in &node.with {
             self.template(template, &[]);
         }
@@ -155,7 +152,7 @@ impl<'a> Found<'a> {
 
     fn push(&mut self, code: UsedCode<'a>, span: Span, wanted: Wanted<'a>, extra: &[&'a str]) {
         let extra = self.extra.iter().copied().chain(extra.iter().copied()).collect();
-        self.uses.push(Use { node: self.node, code, span, wanted, extra });
+        self.uses.push(Use { code, span, wanted, extra });
     }
 }
 

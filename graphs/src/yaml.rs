@@ -4,8 +4,9 @@
 //! expensive is bounded: size, depth, nodes, and what aliases expand to.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
-use granit_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Tag};
 use serde_json::{Map, Number, Value};
 
 use crate::checks::{g001_unreadable_file as g001, g002_yaml_syntax as g002, g003_duplicate_key as g003};
@@ -112,7 +113,10 @@ pub(crate) fn read(source: &Source, findings: &mut Vec<Finding>) -> Option<Yaml>
     };
     for next in Parser::new_from_str_with_options(source.text(), options) {
         let step = match next {
-            Ok((event, span)) => builder.take(event, span.byte_range().unwrap_or(0..0)),
+            Ok((event, span)) => {
+                let tag = span.tag_span().and_then(|tag| tag.byte_range());
+                builder.take(event, span.byte_range().unwrap_or(0..0), tag)
+            }
             Err(error) => Err(syntax_error(source, &error)),
         };
         if let Err(finding) = step {
@@ -129,6 +133,9 @@ pub(crate) fn read(source: &Source, findings: &mut Vec<Finding>) -> Option<Yaml>
 
 fn syntax_error(source: &Source, error: &ScanError) -> Finding {
     let offset = error.marker().byte_offset().unwrap_or(0);
+    if matches!(error.kind(), ErrorKind::RecursionLimitExceeded) {
+        return g001::too_deep(Span::new(offset, offset + 1), DEPTH_MAX);
+    }
     let (line, _) = source.position(offset);
     g002::syntax(Span::new(offset, offset + 1), &error.info(), indented_by_tab(source, line))
 }
@@ -165,12 +172,13 @@ enum Content {
 }
 
 impl Builder<'_> {
-    fn take(&mut self, event: Event<'_>, range: std::ops::Range<usize>) -> Result<(), Finding> {
+    fn take(&mut self, event: Event<'_>, range: Range<usize>, tag: Option<Range<usize>>) -> Result<(), Finding> {
         let span = Span::new(range.start, range.end);
+        let tag_span = tag.map_or(span, |tag| Span::new(tag.start, tag.end));
         match event {
             Event::DocumentStart(..) if self.root.is_some() => Err(g001::several_documents(span)),
             Event::Scalar(text, style, anchor, tag) => {
-                let data = self.scalar(&text, style, tag.as_deref(), span)?;
+                let data = scalar(&text, style, tag.as_deref().map(|tag| (tag, tag_span)), span)?;
                 self.value(Yaml { span, data }, anchor, 1)
             }
             Event::SequenceStart(_, anchor, _) => self.open(anchor, span, Content::List(Vec::new())),
@@ -187,10 +195,7 @@ impl Builder<'_> {
                 }
                 None => Err(g002::alias_in_itself(span)),
             },
-            Event::UnresolvedAlias(name) => {
-                self.findings.push(g002::unknown_alias(span, &name));
-                self.value(Yaml { span, data: Data::Null }, 0, 1)
-            }
+            Event::UnresolvedAlias(name) => Err(g002::unknown_alias(span, &name)),
             _ => Ok(()),
         }
     }
@@ -280,16 +285,16 @@ impl Builder<'_> {
         }
         Ok(())
     }
+}
 
-    fn scalar(&mut self, text: &str, style: ScalarStyle, tag: Option<&Tag>, span: Span) -> Result<Data, Finding> {
-        let plain = style == ScalarStyle::Plain;
-        match tag {
-            Some(tag) if tag.is_yaml_core_schema_tag("str") => Ok(Data::Text(text.to_owned())),
-            Some(tag) if !tag.is_yaml_core_schema() => Err(g002::unknown_tag(span, &tag.original())),
-            Some(_) => resolve(text, span),
-            None if plain => resolve(text, span),
-            None => Ok(Data::Text(text.to_owned())),
-        }
+fn scalar(text: &str, style: ScalarStyle, tag: Option<(&Tag, Span)>, span: Span) -> Result<Data, Finding> {
+    let plain = style == ScalarStyle::Plain;
+    match tag {
+        Some((tag, _)) if tag.is_yaml_core_schema_tag("str") => Ok(Data::Text(text.to_owned())),
+        Some((tag, place)) if !tag.is_yaml_core_schema() => Err(g002::unknown_tag(place, &tag.original())),
+        Some(_) => resolve(text, span),
+        None if plain => resolve(text, span),
+        None => Ok(Data::Text(text.to_owned())),
     }
 }
 
@@ -353,7 +358,7 @@ fn is_float(text: &str) -> bool {
 /// Where a part of a scalar's text stands in the file: walks the written form and the text side by side.
 ///
 /// Exact for plain and quoted scalars; in folded text it is off by no more than the folded line breaks.
-pub(crate) fn part_of_scalar(source: &Source, scalar: Span, text: &str, part: std::ops::Range<usize>) -> Span {
+pub(crate) fn part_of_scalar(source: &Source, scalar: Span, text: &str, part: Range<usize>) -> Span {
     let Some(written) = source.text().get(scalar.range()) else { return scalar };
     let mut map = Alignment { written, at: 0 };
     let (mut start, mut end) = (None, None);
@@ -380,7 +385,7 @@ struct Alignment<'w> {
 
 impl Alignment<'_> {
     /// The written form of the next character of the text.
-    fn advance(&mut self, wanted: char) -> std::ops::Range<usize> {
+    fn advance(&mut self, wanted: char) -> Range<usize> {
         let rest = self.written.get(self.at..).unwrap_or("");
         for (offset, c) in rest.char_indices() {
             let start = self.at + offset;

@@ -64,20 +64,19 @@ mod tests {
         check_error(
             "graph: g\nnodes: [a, b]\nstart: a\n",
             expect![[r#"
-            error[G006]: `nodes` must be a mapping, not a list
-             --> g.yaml:2:8
-              |
-            2 | nodes: [a, b]
-              |        ^^^^^^
+                error[G006]: `nodes` must be a mapping, not a list
+                 --> g.yaml:2:8
+                  |
+                2 | nodes: [a, b]
+                  |        ^^^^^^
 
-            error[G007]: unknown node `a`
-             --> g.yaml:3:8
-              |
-            3 | start: a
-              |        ^
-              = help: this graph has 
+                error[G007]: unknown node `a`
+                 --> g.yaml:3:8
+                  |
+                3 | start: a
+                  |        ^
 
-        "#]],
+            "#]],
         );
     }
 
@@ -86,32 +85,32 @@ mod tests {
         check_error(
             "graph: 7\nnodes:\n  a: { emit: 1, then: { to: end } }\n  b: { emit: 1, then: [] }\nstart: [a, { to: b }]\n",
             expect![[r#"
-            error[G006]: `graph` must be a name, not a number
-             --> g.yaml:1:8
-              |
-            1 | graph: 7
-              |        ^
-              = help: quote it if it is meant as text
+                error[G006]: `graph` must be a name, not a number
+                 --> g.yaml:1:8
+                  |
+                1 | graph: 7
+                  |        ^
+                  = help: quote it if it is meant as text
 
-            error[G006]: `then` must be a node, a list of nodes, or a list of `{ when, to }` routes, not a mapping
-             --> g.yaml:3:23
-              |
-            3 |   a: { emit: 1, then: { to: end } }
-              |                       ^^^^^^^^^^^
+                error[G006]: `then` must be a node, a list of nodes, or a list of `{ when, to }` routes, not a mapping
+                 --> g.yaml:3:23
+                  |
+                3 |   a: { emit: 1, then: { to: end } }
+                  |                       ^^^^^^^^^^^
 
-            error[G006]: `then` must be at least one target; `end` ends the path, not a list
-             --> g.yaml:4:23
-              |
-            4 |   b: { emit: 1, then: [] }
-              |                       ^^
+                error[G006]: `then` must be at least one target, not an empty list
+                 --> g.yaml:4:23
+                  |
+                4 |   b: { emit: 1, then: [] }
+                  |                       ^^
 
-            error[G006]: `start` must be a name, not a mapping
-             --> g.yaml:5:12
-              |
-            5 | start: [a, { to: b }]
-              |            ^^^^^^^^^
+                error[G006]: `start` must be a name, not a mapping
+                 --> g.yaml:5:12
+                  |
+                5 | start: [a, { to: b }]
+                  |            ^^^^^^^^^
 
-        "#]],
+            "#]],
         );
     }
 }

@@ -27,6 +27,7 @@ pub(crate) fn check(cx: &Cx<'_>, findings: &mut Vec<Finding>) {
         findings.push(match (name.as_str(), cx.candidates(name)) {
             ("end", _) => finding.help("`end` is not a node: here a node of this graph must be named"),
             ("start", _) => finding.help("`start` is not a node: name the node the run starts with"),
+            (_, []) if cx.spec.nodes.is_empty() => finding,
             (_, []) => finding.help(known(cx)),
             (_, candidates) => finding.candidates(candidates.to_vec()),
         });

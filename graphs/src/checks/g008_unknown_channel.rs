@@ -68,13 +68,6 @@ mod tests {
                   |          ^^^
                   = help: declare it: `state: { sum: {} }`
 
-                warning[G020]: the channel `total` is neither written nor read
-                 --> g.yaml:4:3
-                  |
-                4 |   total: { merge: sum }
-                  |   ^^^^^
-                  = help: remove it
-
                 error[G008]: unknown channel `totl`
                  --> g.yaml:6:15
                   |

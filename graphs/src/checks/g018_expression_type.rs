@@ -15,47 +15,24 @@
 //! ```
 
 use crate::diagnostics::Finding;
-use crate::expr::types::{Problem, Types};
+use crate::expr::types::Types;
 use crate::resolve::Cx;
-use crate::uses::{Use, UsedCode, Wanted};
+use crate::uses::{Use, UsedCode};
 use crate::yaml::part_of_scalar;
 
 pub(crate) const CODE: &str = "G018";
 
-pub(crate) fn check(cx: &Cx<'_>, types: &Types, uses: &[Use<'_>], findings: &mut Vec<Finding>) {
+pub(crate) fn check(cx: &Cx<'_>, types: &Types<'_>, uses: &[Use<'_>], findings: &mut Vec<Finding>) {
     for used in uses {
-        let mut problems = Vec::new();
-        let text = match used.code {
-            UsedCode::Expr(expr) => {
-                types.check(expr.ast(), wanted(types, used.wanted), &used.extra, &mut problems);
-                expr.source()
-            }
-            UsedCode::Template(code) => {
-                types.check_code(code, wanted(types, used.wanted), &used.extra, &mut problems);
-                code.source()
-            }
+        let (text, problems) = match used.code {
+            UsedCode::Expr(expr) => (expr.source(), types.check(expr.source(), expr.ast(), used.wanted, &used.extra)),
+            UsedCode::Template(code) => (code.source(), types.check_code(code, used.wanted, &used.extra)),
         };
         for problem in problems {
-            findings.push(finding(cx, used, text, problem));
+            let place = part_of_scalar(cx.source, used.span, text, problem.at);
+            findings.push(Finding::error(CODE, place, problem.message).candidates(problem.candidates));
         }
     }
-}
-
-fn wanted<'t>(
-    types: &'t Types,
-    wanted: Wanted<'_>,
-) -> Option<(std::borrow::Cow<'t, crate::expr::types::Type>, String)> {
-    types.wanted(wanted)
-}
-
-fn finding(cx: &Cx<'_>, used: &Use<'_>, text: &str, problem: Problem) -> Finding {
-    let place = part_of_scalar(cx.source, used.span, text, problem.at);
-    let finding = Finding::error(CODE, place, problem.message);
-    match problem.help {
-        Some(help) => finding.help(help),
-        None => finding,
-    }
-    .candidates(problem.candidates)
 }
 
 #[cfg(test)]
@@ -89,7 +66,26 @@ state:
     fn wanted_types() {
         error(
             "  a: { emit: 1, then: [{ when: diagnosis.confidence, to: b }, { to: c }] }\n  b: { gate: title, bands: [{ then: c }] }\n  c: { map: { over: count, as: x, to: d } }\n  d: { emit: 1 }",
-            expect![[""]],
+            expect![[r#"
+                error[G018]: `diagnosis.confidence` must be true or false, but it is a number
+                  --> g.yaml:17:32
+                   |
+                17 |   a: { emit: 1, then: [{ when: diagnosis.confidence, to: b }, { to: c }] }
+                   |                                ^^^^^^^^^^^^^^^^^^^^
+
+                error[G018]: `title` must be a number, but it is text
+                  --> g.yaml:18:14
+                   |
+                18 |   b: { gate: title, bands: [{ then: c }] }
+                   |              ^^^^^
+
+                error[G018]: `count` must be a list, but it is a number
+                  --> g.yaml:19:21
+                   |
+                19 |   c: { map: { over: count, as: x, to: d } }
+                   |                     ^^^^^
+
+            "#]],
         );
     }
 
@@ -97,7 +93,26 @@ state:
     fn comparisons_and_operators() {
         error(
             "  a: { emit: \"{{ title - 1 }}\", then: [{ when: \"diagnosis.confidence > '0.5'\", to: end }, { when: \"title == 3\", to: end }, { to: end }] }",
-            expect![[""]],
+            expect![[r#"
+                error[G018]: `-` does not work on text and a number
+                  --> g.yaml:17:18
+                   |
+                17 |   a: { emit: "{{ title - 1 }}", then: [{ when: "diagnosis.confidence > '0.5'", to: end }, { when: "title == 3", to: end }, { to: end }] }
+                   |                  ^^^^^^^^^
+
+                error[G018]: `>` cannot compare them: `diagnosis.confidence` is a number, `'0.5'` is text
+                  --> g.yaml:17:49
+                   |
+                17 |   a: { emit: "{{ title - 1 }}", then: [{ when: "diagnosis.confidence > '0.5'", to: end }, { when: "title == 3", to: end }, { to: end }] }
+                   |                                                 ^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+
+                error[G018]: the two sides of `==` can never be equal: `title` is text, `3` is a number
+                  --> g.yaml:17:100
+                   |
+                17 |   a: { emit: "{{ title - 1 }}", then: [{ when: "diagnosis.confidence > '0.5'", to: end }, { when: "title == 3", to: end }, { to: end }] }
+                   |                                                                                                    ^^^^^^^^^^
+
+            "#]],
         );
     }
 
@@ -105,7 +120,33 @@ state:
     fn fields() {
         error(
             "  a: { emit: [\"{{ diagnosis.confidense }}\", \"{{ count.x }}\", \"{{ diagnosis.steps[0].name }}\", \"{{ log.first }}\"], then: end }",
-            expect![[""]],
+            expect![[r#"
+                error[G018]: `diagnosis` has no field `confidense`: its schema allows no other fields
+                  --> g.yaml:17:19
+                   |
+                17 |   a: { emit: ["{{ diagnosis.confidense }}", "{{ count.x }}", "{{ diagnosis.steps[0].name }}", "{{ log.first }}"], then: end }
+                   |                   ^^^^^^^^^^^^^^^^^^^^
+                   = help: did you mean `confidence`?
+
+                error[G018]: `count` is a number and has no field `x`
+                  --> g.yaml:17:49
+                   |
+                17 |   a: { emit: ["{{ diagnosis.confidense }}", "{{ count.x }}", "{{ diagnosis.steps[0].name }}", "{{ log.first }}"], then: end }
+                   |                                                 ^^^^^^^
+
+                error[G018]: `diagnosis.steps[0]` has no field `name`: its schema allows no other fields
+                  --> g.yaml:17:66
+                   |
+                17 |   a: { emit: ["{{ diagnosis.confidense }}", "{{ count.x }}", "{{ diagnosis.steps[0].name }}", "{{ log.first }}"], then: end }
+                   |                                                                  ^^^^^^^^^^^^^^^^^^^^^^^
+
+                error[G018]: `log` is a list and has no field `first`
+                  --> g.yaml:17:99
+                   |
+                17 |   a: { emit: ["{{ diagnosis.confidense }}", "{{ count.x }}", "{{ diagnosis.steps[0].name }}", "{{ log.first }}"], then: end }
+                   |                                                                                                   ^^^^^^^^^
+
+            "#]],
         );
     }
 
@@ -113,14 +154,33 @@ state:
     fn writes() {
         error(
             "  a: { set: { count: \"{{ title }}\", title: \"{{ count }}\" }, then: b }\n  b: { tool: x.y, output: { log: \"title\", count: \"result.n > 1\" }, then: end }",
-            expect![[""]],
+            expect![[r#"
+                error[G018]: `title` is written to the channel `count`, which takes a number, but it is text
+                  --> g.yaml:17:26
+                   |
+                17 |   a: { set: { count: "{{ title }}", title: "{{ count }}" }, then: b }
+                   |                          ^^^^^
+
+                error[G018]: `count` is written to the channel `title`, which takes text, but it is a number
+                  --> g.yaml:17:48
+                   |
+                17 |   a: { set: { count: "{{ title }}", title: "{{ count }}" }, then: b }
+                   |                                                ^^^^^
+
+                error[G018]: `result.n > 1` is written to the channel `count`, which takes a number, but it is true or false
+                  --> g.yaml:18:51
+                   |
+                18 |   b: { tool: x.y, output: { log: "title", count: "result.n > 1" }, then: end }
+                   |                                                   ^^^^^^^^^^^^
+
+            "#]],
         );
     }
 
     #[test]
     fn unknown_types_pass() {
         check_ok(&format!(
-            "{STATE}nodes:\n  a: {{ emit: \"{{{{ free.x.y }}}} {{{{ input.z > 3 }}}}\", then: [{{ when: \"free\", to: end }}, {{ when: \"title == 'x' and count > 2 and diagnosis.confidence >= 0.5\", to: end }}, {{ to: end }}] }}\nstart: a\n"
+            "{STATE}nodes:\n  a: {{ emit: \"{{{{ free.x.y }}}} {{{{ input.z > 3 }}}} {{{{ log }}}}\", then: [{{ when: \"free\", to: end }}, {{ when: \"title == 'x' and count > 2 and diagnosis.confidence >= 0.5\", to: end }}, {{ to: end }}] }}\nstart: a\n"
         ));
     }
 }

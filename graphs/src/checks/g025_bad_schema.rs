@@ -72,12 +72,4 @@ mod tests {
             "#]],
         );
     }
-
-    #[test]
-    fn schema_that_only_refers_to_itself() {
-        check_error(
-            "graph: g\nschemas:\n  A: { $ref: \"#/schemas/B\" }\n  B: { $ref: \"#/schemas/A\" }\nstate:\n  x: { schema: { $ref: \"#/schemas/A\" } }\nnodes:\n  a: { set: { x: 1 }, then: end }\nstart: a\n",
-            expect![[""]],
-        );
-    }
 }

@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::compiled::Merge;
 use crate::diagnostics::Finding;
+use crate::expr::types::may_be_list;
 use crate::resolve::Cx;
 use crate::source::Span;
 use crate::spec::{ChannelSpec, KindSpec, SetSpec};
@@ -66,7 +67,14 @@ fn check_whole(channel: &ChannelSpec, value: &Value, place: impl Fn(&str) -> Spa
             format!("the value of the channel `{name}` must be {wanted}, as its reducer needs"),
         ));
     }
-    if let Some(Err(error)) = channel.schema.as_ref().map(|schema| schema.schema.check(value)) {
+    let Some(schema) = channel.schema.as_ref().map(|schema| &schema.schema) else { return };
+    // The schema of a channel that collects may describe one item or the whole list.
+    let whole = std::slice::from_ref(value);
+    let checked = match value {
+        Value::Array(items) if fits_merge.1 == "a list" && !may_be_list(schema.json()) => items.as_slice(),
+        _ => whole,
+    };
+    if let Some(error) = checked.iter().find_map(|value| schema.check(value).err()) {
         let message = format!("this does not fit the schema of the channel `{name}`: {}", error.message);
         findings.push(Finding::error(CODE, place(&error.pointer), message));
     }

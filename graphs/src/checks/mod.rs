@@ -40,7 +40,7 @@ mod pages;
 #[cfg(test)]
 pub(crate) mod testing;
 
-use crate::diagnostics::Finding;
+use crate::diagnostics::{Finding, Severity};
 use crate::expr::types::Types;
 use crate::flow::Flow;
 use crate::names::nearest;
@@ -52,8 +52,8 @@ use g020_never_read::Traffic;
 /// Unknown names for which the nearest right name is looked for.
 const SUGGESTIONS_MAX: usize = 100;
 
-/// Runs every check that looks at the whole graph.
-pub(crate) fn check_all(cx: &Cx<'_>, findings: &mut Vec<Finding>) {
+/// Runs every check that looks at the whole graph. `n_before` problems are already known.
+pub(crate) fn check_all(cx: &Cx<'_>, n_before: usize, findings: &mut Vec<Finding>) {
     let flow = Flow::new(cx);
     let uses = uses::all(cx);
     let types = Types::new(cx.spec);
@@ -67,7 +67,6 @@ pub(crate) fn check_all(cx: &Cx<'_>, findings: &mut Vec<Finding>) {
     g017_unknown_variable::check(cx, &uses, findings);
     g018_expression_type::check(cx, &types, &uses, findings);
     g019_never_written::check(cx, &traffic, findings);
-    g020_never_read::check(cx, &traffic, findings);
     g021_conflicting_writers::check(cx, findings);
     g022_no_default_route::check(cx, findings);
     g023_bad_bands::check(cx, findings);
@@ -78,6 +77,10 @@ pub(crate) fn check_all(cx: &Cx<'_>, findings: &mut Vec<Finding>) {
     g030_unknown_approver::check(cx, findings);
     g033_wrong_value::check(cx, findings);
     g034_bad_test::check(cx, findings);
+    // A misspelt name makes another one look unused: that is said only when nothing else is wrong.
+    if n_before == 0 && findings.iter().all(|finding| finding.severity != Severity::Error) {
+        g020_never_read::check(cx, &traffic, findings);
+    }
 }
 
 /// Reports the names that a list of known ones does not hold. `None` knows everything.

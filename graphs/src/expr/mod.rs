@@ -8,6 +8,8 @@ mod ast;
 mod eval;
 mod filters;
 mod functions;
+#[cfg(test)]
+mod language;
 mod ops;
 mod scope;
 mod syntax;
@@ -21,7 +23,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-pub(crate) use ast::{Ast, AstNode, NameUse};
+pub(crate) use ast::{Ast, NameUse};
 use eval::{Eval, EvalError};
 pub use scope::{Layered, Scope, Vars};
 use syntax::SyntaxError;
@@ -52,6 +54,8 @@ impl ExprError {
         }
         let shown = source.get(..end).unwrap_or("");
         let expression = if end < source.len() { format!("{shown}…") } else { shown.to_owned() };
+        // minijinja places an unexpected end one byte behind the source.
+        let range = range.map(|range| range.start.min(source.len())..range.end.min(source.len()));
         ExprError { message, expression, range }
     }
 

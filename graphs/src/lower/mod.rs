@@ -37,7 +37,6 @@ pub(crate) fn lower(source: &Source, root: &Yaml, findings: &mut Vec<Finding>) -
     if let Some(name) = &name {
         g024::check_graph(name, cx.findings);
     }
-    let start_span = fields.get("start").map_or(root.span, |field| field.key_span);
     let start = fields.get("start").map_or(RoutingSpec::Broken, |field| cx.routing(field));
     Some(GraphSpec {
         name: name.unwrap_or(Name { text: String::new(), span: start_of_file }),
@@ -48,12 +47,10 @@ pub(crate) fn lower(source: &Source, root: &Yaml, findings: &mut Vec<Finding>) -
         defaults: fields.get("defaults").map_or_else(Policies::default, |field| cx.defaults(field)),
         nodes: cx.nodes(&fields),
         start,
-        start_span,
         limits: cx.limits(&fields),
         retention: cx.retention(&fields),
         tests: fields.get("tests").map_or_else(Vec::new, |field| cx.tests(field)),
         metadata: fields.get("metadata").map_or_else(|| json!({}), |field| cx.object(field)),
-        schemas: std::mem::take(&mut cx.schemas),
         document: document(root),
     })
 }

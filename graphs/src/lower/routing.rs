@@ -13,7 +13,8 @@ impl Lower<'_> {
         match &field.value.data {
             Data::Text(_) => self.name(field).map_or(RoutingSpec::Broken, |name| RoutingSpec::Goto(vec![name])),
             Data::List(items) if items.is_empty() => {
-                self.wrong_type(field, "at least one target; `end` ends the path");
+                let what = format!("`{}`", field.key);
+                self.findings.push(g006::wrong_type(field.value.span, &what, "at least one target", "an empty list"));
                 RoutingSpec::Broken
             }
             Data::List(items) if items.iter().all(|item| matches!(item.data, Data::Map(_))) => {
