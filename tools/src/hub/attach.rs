@@ -110,6 +110,7 @@ async fn connect(config: &ServerConfig, hub: &HubContext, state: &Arc<WireState>
         TransportConfig::Stdio { .. } => {
             let spec = resolve(config, hub)?;
             let secrets = spec.secrets.clone();
+            state.secrets.get_or_init(|| secrets.clone());
             let message = format!("`{}` cannot be started in {}", spec.command, spec.cwd.display());
             let (pipes, process) = child::spawn(spec, state, &hub.reaper).map_err(|error| {
                 unavailable(secrets.scrub(format!("{message}: {error}")))

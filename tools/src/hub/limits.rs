@@ -40,6 +40,8 @@ pub const STDERR_LOG_BYTES_MAX: usize = 256 * 1024;
 pub const QUOTE_BYTES_MAX: usize = 400;
 /// Text quoted from a line that is not an answer, in bytes.
 pub const ODDITY_BYTES_MAX: usize = 80;
+/// Text searched for secrets before it is shortened for a log or a message, in bytes.
+pub const SCRUB_BYTES_MAX: usize = 4 * 1024;
 /// Defects of a list named in full; more are only counted.
 pub const DEFECTS_MAX: usize = 100;
 /// Parallel calls to one server by default.

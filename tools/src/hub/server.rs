@@ -351,12 +351,13 @@ impl Server {
         let mut cursor = None;
         loop {
             let wait = Wait { until, idle: None, cancel: &never, progress: None, meta: None };
-            let page = match session.request(list_request(cursor), wait).await {
+            let mut page = match session.request(list_request(cursor), wait).await {
                 Ok(page) => page,
                 // A server of resources or prompts only.
                 Err(NoResult::Refused(error)) if error.code == ErrorCode::METHOD_NOT_FOUND => break,
                 Err(lost) => return Err(self.list_error(session, lost).await),
             };
+            session.secrets.scrub_value(&mut page);
             match pages.add(page) {
                 Ok(None) => break,
                 Ok(next) => cursor = next,

@@ -86,7 +86,7 @@ impl Session {
         let introduction = Introduction {
             protocol_version: version.to_string(),
             identity: identity.map(|who| quote(&format!("{} {}", who.name, who.version))),
-            instructions: info.as_ref().and_then(|info| info.instructions.clone()),
+            instructions: info.as_ref().and_then(|info| info.instructions.clone()).map(|text| secrets.scrub(text)),
         };
         let service = tokio::sync::Mutex::new(service);
         Self {

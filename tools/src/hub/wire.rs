@@ -5,8 +5,8 @@
 //! of an unlucky shape, is lost. Results of watched requests therefore pass through as raw JSON; `inventory` and `outcome` read them.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -21,11 +21,15 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
 use super::dial::Pipes;
-use super::error::{quote, quote_within};
+use super::error::{floor_char_boundary, quote_within};
 use super::flood::FloodGate;
 use super::front::Progress;
-use super::limits::{GARBAGE_LINES_MAX, NOTIFICATION_BURST_MAX, NOTIFICATIONS_PER_SECOND, ODDITY_BYTES_MAX};
+use super::limits::{
+    GARBAGE_LINES_MAX, NOTIFICATION_BURST_MAX, NOTIFICATIONS_PER_SECOND, ODDITY_BYTES_MAX, QUOTE_BYTES_MAX,
+    SCRUB_BYTES_MAX,
+};
 use super::lines::{LineRead, LineReader};
+use super::reference::Secrets;
 use super::tap::{Tap, Taps};
 
 /// Why a connection ended.
@@ -70,6 +74,8 @@ impl Fault {
 #[derive(Debug, Default)]
 pub(super) struct WireState {
     server: String,
+    /// Known once the server is started; hidden in everything that is logged or quoted.
+    pub(super) secrets: OnceLock<Secrets>,
     fault: Mutex<Option<Fault>>,
     /// The connection is over for everybody; nothing is read or written any more.
     pub(super) dead: CancellationToken,
@@ -118,6 +124,17 @@ impl WireState {
         Some(format!(
             "meanwhile it sent {strays} answers nobody asked for and {garbage} unreadable lines, the last: {last}"
         ))
+    }
+
+    /// A short form of what the server said, without its secrets.
+    fn shown(&self, text: &str, bytes_max: usize) -> String {
+        // Far more than is shown, so that no half of a secret is left at the cut; far less than a line may be.
+        let text = text[..floor_char_boundary(text, SCRUB_BYTES_MAX)].to_owned();
+        let text = match self.secrets.get() {
+            Some(secrets) => secrets.scrub(text),
+            None => text,
+        };
+        quote_within(&text, bytes_max)
     }
 
     fn odd(&self, counter: &AtomicU32, text: String) -> u32 {
@@ -179,7 +196,7 @@ impl Wire {
                     let progress = Progress {
                         done: step.progress,
                         total: step.total,
-                        message: step.message.map(|text| quote(&text)),
+                        message: step.message.map(|text| self.state.shown(&text, QUOTE_BYTES_MAX)),
                     };
                     self.state.taps.progressed(&step.progress_token, progress);
                 }
@@ -187,7 +204,7 @@ impl Wire {
             }
             "notifications/message" => {
                 let text = params.get("data").map(Value::to_string).unwrap_or_default();
-                tracing::info!(target: "interlock::mcp::log", server = self.state.server, message = quote(&text));
+                tracing::info!(target: "interlock::mcp::log", server = self.state.server, message = self.state.shown(&text, QUOTE_BYTES_MAX));
                 None
             }
             _ => {
@@ -206,7 +223,7 @@ impl Wire {
         let Some(tapped) = id.as_ref().and_then(|id| self.state.taps.answered(id)) else {
             if self.state.attached.load(Ordering::Acquire) {
                 let id = message.get("id").map(Value::to_string).unwrap_or_default();
-                let text = format!("an answer to request {}", quote_within(&id, ODDITY_BYTES_MAX));
+                let text = format!("an answer to request {}", self.state.shown(&id, ODDITY_BYTES_MAX));
                 tracing::debug!(server = self.state.server, text, "unexpected message");
                 self.state.odd(&self.state.strays, text);
             }
@@ -230,7 +247,7 @@ impl Wire {
     }
 
     fn garbage<T>(&self, text: &str) -> Option<T> {
-        let text = quote_within(text, ODDITY_BYTES_MAX);
+        let text = self.state.shown(text, ODDITY_BYTES_MAX);
         tracing::debug!(server = self.state.server, text, "line is not an MCP message");
         if self.state.odd(&self.state.garbage, text) > GARBAGE_LINES_MAX {
             self.state.fail(Fault::Garbage);

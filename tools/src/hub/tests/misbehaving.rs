@@ -277,22 +277,26 @@ async fn a_list_is_never_served_from_a_cache() {
     world.check_no_orphans().await;
 }
 
+/// Gives the server a secret by reference.
+fn with_token(config: &mut ServerConfig) {
+    let TransportConfig::Stdio { env, .. } = &mut config.transport else { unreachable!() };
+    env.insert("TOKEN".into(), "${CANARY}".into());
+}
+
 #[tokio::test]
-async fn last_words_do_not_give_a_secret_away() {
-    let world = World::with(&["start=leak"], |config| {
-        let TransportConfig::Stdio { env, .. } = &mut config.transport else { unreachable!() };
-        env.insert("TOKEN".into(), "${CANARY}".into());
-    });
+async fn last_words_and_descriptions_do_not_give_a_secret_away() {
+    let world = World::with(&["start=leak"], with_token);
     expect!["m.echo (unavailable): the server could not be attached: the server process ended (exit status: 3); its last words: bad token [redacted]"].assert_eq(&world.call("echo").await.unwrap_err().to_string());
+    world.check_no_orphans().await;
+    let world = World::with(&["list=leak"], with_token);
+    let echo = world.hub.tool("m", "echo").await.unwrap();
+    assert_eq!(echo.description.as_deref(), Some("Uses [redacted]."));
     world.check_no_orphans().await;
 }
 
 #[tokio::test]
 async fn the_environment_is_declared_and_secrets_stay_hidden() {
-    let world = World::with(&[], |config| {
-        let TransportConfig::Stdio { env, .. } = &mut config.transport else { unreachable!() };
-        env.insert("TOKEN".into(), "${CANARY}".into());
-    });
+    let world = World::with(&[], with_token);
     let text = world.call("environment").await.unwrap().text();
     let mut lines: Vec<_> =
         text.lines().map(|line| line.replace(world.home.path().to_str().unwrap(), "HOME")).collect();
