@@ -126,7 +126,7 @@ impl World {
         let mut rng = Rng::new(seed);
         let graph = Arc::clone(&SHAPES[rng.below(SHAPES.len())]);
         let (calls, failures) = (rng.below(4), [0, 0, 20, 50][rng.below(4)]);
-        let drawn = [rng.below(12), rng.below(60), rng.below(6), rng.below(30)];
+        let drawn = [rng.below(4), rng.below(60), rng.below(3), rng.below(30)];
         let level = |at: usize| if faults { u8::try_from(drawn[at]).unwrap_or(0) } else { 0 };
         let knobs = Knobs { crash: level(0), lose_answer: level(1), steal: level(2), late_timer: level(3), calls, failures };
         let disk = Disk { unfenced: weakness == Weakness::Unfenced, ..Disk::default() };
@@ -437,12 +437,12 @@ impl World {
     }
 
     /// A worker that was paused with a permission in hand may wake up and use it: a careful person stops it first.
-    fn someone_may_still_make(&self, logical: &str) -> bool {
-        let nodes = self.workers.iter().flat_map(|worker| worker.nodes.values());
-        nodes.into_iter().any(|node| {
-            let of = |ix: &CallIx| Self::logical(node, usize::try_from(ix.0).unwrap_or(0));
-            node.permit.as_ref().is_some_and(|(ix, _, _)| of(ix) == logical)
-        })
+    fn stop_others(&mut self, at: usize) {
+        for (other, worker) in self.workers.iter_mut().enumerate() {
+            if other != at {
+                *worker = Worker::default();
+            }
+        }
     }
 
     /// A careful person answers the first open question, after a look at the outside.
@@ -452,10 +452,8 @@ impl World {
         let value = match question.kind {
             InterruptKind::InDoubt => {
                 let logical = question.payload["args"].as_str().unwrap_or("").to_owned();
-                if self.someone_may_still_make(&logical) {
-                    return;
-                }
                 self.end.doubts += 1;
+                self.stop_others(at);
                 match self.ledger.has(&logical) {
                     true => json!({"choice": runtime_core::HAPPENED, "result": u64::from(question.ix.0) + 1}),
                     false => json!({"choice": runtime_core::REPEAT}),
