@@ -178,6 +178,9 @@ impl<'s> Eval<'s> {
     ) -> Evaluated<Option<Cow<'e, Value>>> {
         let value = match filter.run {
             FilterRun::Default => return self.default(of, args),
+            FilterRun::Item(run) => {
+                return run(self.value(of)?).map_err(|message| at(ast, format!("`{}`: {message}", filter.name)));
+            }
             FilterRun::Value(run) => run(self.work, self.value(of)?, self.given(args)?),
         };
         value.map(Some).map_err(|message| at(ast, format!("`{}`: {message}", filter.name)))

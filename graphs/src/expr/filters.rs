@@ -26,6 +26,8 @@ pub(crate) struct Filter {
 pub(crate) enum Run {
     /// On a value that exists.
     Value(for<'e> fn(&Work, Cow<'e, Value>, Given<'e>) -> Filtered<'e>),
+    /// The first or last item, which may be missing.
+    Item(fn(Cow<'_, Value>) -> Result<Option<Cow<'_, Value>>, String>),
     /// On a value that may be missing.
     Default,
 }
@@ -62,7 +64,7 @@ filters! {
     "d" Params::of(&["default", "boolean"], 0), Anything => Run::Default;
     "default" Params::of(&["default", "boolean"], 0), Anything => Run::Default;
     "digest" NONE, Text => Run::Value(digest);
-    "first" NONE, Anything => Run::Value(|_, value, _| end_item(value, &json!(0)));
+    "first" NONE, Anything => Run::Item(|value| end_item(value, 0));
     "float" NONE, Number => Run::Value(|_, value, _| to_float(&value));
     "fromjson" NONE, Anything => Run::Value(from_json);
     "groupby" Params::of(&["attribute"], 1), List => Run::Value(group_by);
@@ -70,7 +72,7 @@ filters! {
     "int" NONE, Number => Run::Value(|_, value, _| to_int(&value));
     "items" NONE, List => Run::Value(items);
     "join" Params::of(&["separator"], 0).named(&["attribute"]), Text => Run::Value(join);
-    "last" NONE, Anything => Run::Value(|_, value, _| end_item(value, &json!(-1)));
+    "last" NONE, Anything => Run::Item(|value| end_item(value, -1));
     "length" NONE, Number => Run::Value(length);
     "lines" NONE, List => Run::Value(|work, value, _| pieces(work, &value, |text| text.lines().collect()));
     "list" NONE, List => Run::Value(list);
@@ -183,11 +185,11 @@ fn length<'e>(work: &Work, value: Cow<'e, Value>, _: Given<'e>) -> Filtered<'e> 
     }
 }
 
-fn end_item<'e>(value: Cow<'e, Value>, ix: &Value) -> Filtered<'e> {
+fn end_item(value: Cow<'_, Value>, ix: i64) -> Result<Option<Cow<'_, Value>>, String> {
     if !(value.is_array() || value.is_string()) {
         return wants("a list or text", &value);
     }
-    ops::item(value, ix).ok_or_else(|| "the list is empty".to_owned())
+    Ok(ops::item(value, &Value::from(ix)))
 }
 
 fn attribute<'e>(_: &Work, value: Cow<'e, Value>, mut given: Given<'e>) -> Filtered<'e> {

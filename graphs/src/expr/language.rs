@@ -186,6 +186,7 @@ fn filters() {
             "deep.a | items",
             "'abc' | first ~ 'abc' | last",
             "empty | first",
+            "empty | first | default('none')",
             "name | length",
             "x | length",
             "range(2, 9, 3)",
@@ -224,7 +225,8 @@ fn filters() {
             {'b': 1, 'a': 2} | digest == {'a': 2, 'b': 1} | digest  =  true
             deep.a | items  =  [["b",[10,20,30]]]
             'abc' | first ~ 'abc' | last  =  "ac"
-            empty | first  !  `first`: the list is empty @ Some(0..13)
+            empty | first  !  `empty | first` is not defined @ Some(0..13)
+            empty | first | default('none')  =  "none"
             name | length  =  6
             x | length  !  `length`: needs a list, an object or text, not a number @ Some(0..10)
             range(2, 9, 3)  =  [2,5,8]
@@ -273,8 +275,14 @@ fn templates() {
     check_render(json!("{{ rows[0].n }}"), expect!["3"]);
     check_render(json!("  {{ x }}"), expect![[r#""  7""#]]);
     check_render(json!("{{ x }}\n"), expect!["7"]);
-    check_render(json!("{{ yes }} {{ nothing }} {{ deep.a }} {{ f }} {{ name }}"), expect![[r#""true null {\"b\":[10,20,30]} 2.5 orders""#]]);
-    check_render(json!({ "a": ["{{ x }}", { "b": "{{ empty }}" }], "c": "plain", "d": 1 }), expect![[r#"{"a":[7,{"b":[]}],"c":"plain","d":1}"#]]);
+    check_render(
+        json!("{{ yes }} {{ nothing }} {{ deep.a }} {{ f }} {{ name }}"),
+        expect![[r#""true null {\"b\":[10,20,30]} 2.5 orders""#]],
+    );
+    check_render(
+        json!({ "a": ["{{ x }}", { "b": "{{ empty }}" }], "c": "plain", "d": 1 }),
+        expect![[r#"{"a":[7,{"b":[]}],"c":"plain","d":1}"#]],
+    );
     check_render(
         json!("{% for row in rows if row.ok %}{{ loop.index }}={{ row.tag }}{% else %}none{% endfor %}"),
         expect![[r#""1=b""#]],
@@ -283,8 +291,18 @@ fn templates() {
     check_render(json!("{% set a = 1 %}{% if x > 3 %}{% set a = 2 %}{% endif %}{{ a }}"), expect![[r#""2""#]]);
     check_render(json!("{# nothing #}a{{ '{{' }}b"), expect![[r#""a{{b""#]]);
     check_render(json!("a {{ nope }} b"), expect!["error: `nope` is not defined (in `a {{ nope }} b`)"]);
-    check_render(json!("{% include 'x' %}"), expect!["error: `include` is not available in graph templates; `if`, `for` and `set` are (in `{% include 'x' %}`)"]);
-    check_render(json!("{% macro m() %}{% endmacro %}"), expect!["error: `macro` is not available in graph templates; `if`, `for` and `set` are (in `{% macro m() %}{% endmacro %}`)"]);
+    check_render(
+        json!("{% include 'x' %}"),
+        expect![
+            "error: `include` is not available in graph templates; `if`, `for` and `set` are (in `{% include 'x' %}`)"
+        ],
+    );
+    check_render(
+        json!("{% macro m() %}{% endmacro %}"),
+        expect![
+            "error: `macro` is not available in graph templates; `if`, `for` and `set` are (in `{% macro m() %}{% endmacro %}`)"
+        ],
+    );
 }
 
 /// Values that come from outside are data: what looks like an expression in them stays text.
@@ -395,6 +413,10 @@ fn agrees_with_minijinja() {
         "-7 // 2",
         "-7 % 3",
         "7 // -2",
+        "7 % -2",
+        "7.5 // 2",
+        "-7.5 % 2",
+        "7 % -2.0",
         "2 ** 3",
         "1 < 2 < 3",
         "x > 3 and f < 3",

@@ -45,8 +45,8 @@ fn numbers(op: MathOp, left: &Number, right: &Number) -> Result<Value, String> {
         MathOp::Sub => left - right,
         MathOp::Mul => left * right,
         MathOp::Div => left / right,
-        MathOp::FloorDiv => left.div_euclid(right),
-        MathOp::Rem => left.rem_euclid(right),
+        MathOp::FloorDiv => (left / right).floor(),
+        MathOp::Rem => floored_rest(left, right),
         MathOp::Pow => left.powf(right),
         MathOp::Concat => f64::NAN,
     })
@@ -59,8 +59,8 @@ fn integers(op: MathOp, left: i128, right: i128) -> Result<Value, String> {
         MathOp::Sub => left.checked_sub(right),
         MathOp::Mul => left.checked_mul(right),
         MathOp::FloorDiv | MathOp::Rem if right == 0 => return Err("cannot divide by 0".to_owned()),
-        MathOp::FloorDiv => left.checked_div_euclid(right),
-        MathOp::Rem => left.checked_rem_euclid(right),
+        MathOp::FloorDiv => left.checked_sub(floored_rest_whole(left, right)).map(|even| even / right),
+        MathOp::Rem => Some(floored_rest_whole(left, right)),
         MathOp::Pow => match u32::try_from(right) {
             Ok(exponent) => left.checked_pow(exponent),
             Err(_) => return from_f64((left as f64).powf(right as f64)),
@@ -68,6 +68,18 @@ fn integers(op: MathOp, left: i128, right: i128) -> Result<Value, String> {
         MathOp::Div | MathOp::Concat => None,
     };
     from_integer(result.ok_or_else(|| "the result does not fit in 64 bits".to_owned())?)
+}
+
+/// What is left of dividing down: it has the sign of the divisor.
+fn floored_rest(left: f64, right: f64) -> f64 {
+    let rest = left % right;
+    if rest != 0.0 && (rest < 0.0) != (right < 0.0) { rest + right } else { rest }
+}
+
+/// The same for whole numbers that come from 64 bits and are not divided by 0.
+fn floored_rest_whole(left: i128, right: i128) -> i128 {
+    let rest = left % right;
+    if rest != 0 && (rest < 0) != (right < 0) { rest + right } else { rest }
 }
 
 /// `'-' * 20` and `[0] * 3`, paid for before anything is made.
