@@ -11,8 +11,8 @@ use graphs::{CompiledGraph, Kind};
 use parking_lot::Mutex;
 use runtime_core::effect::{Dispatch, Reply};
 use runtime_core::error::{ErrorClass, TaskError};
-use runtime_core::event::{AnswerInput, Command, Edit, Rewind};
-use runtime_core::ids::{CheckpointId, Epoch, Name, RunId, Seq, ThreadId};
+use runtime_core::event::{AnswerInput, Command, Edit, Rewind, Steer};
+use runtime_core::ids::{CheckpointId, Epoch, Name, Ns, RunId, Seq, ThreadId};
 use runtime_core::interlocks::guard::{AllowAll, Policy};
 use runtime_core::record::{Interrupt, Outcome, RunOptions};
 use runtime_core::run::{Parts, Run, Settings};
@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::cache::NodeCache;
-use crate::driver::{Driver, EngineFault, REQUESTS_MAX, Request, Stop};
+use crate::driver::{Ask, Driver, EngineFault, REQUESTS_MAX, Request, Stop};
 use crate::graphs_loaded::LoadedGraphs;
 use crate::history;
 use crate::ports::clock::{Clock, Entropy, SystemClock, SystemEntropy};
@@ -42,6 +42,9 @@ pub struct Ended {
     /// How.
     pub outcome: Outcome,
 }
+
+/// Who hears about a command: of the end of a run (of any when it names none), and of events.
+type Audience = (Option<(Option<RunId>, oneshot::Sender<Ended>)>, Option<Listener>);
 
 /// Called when a question was opened (durably).
 pub type OnAsk = Arc<dyn Fn(&ThreadId, &Interrupt) + Send + Sync>;
@@ -188,6 +191,9 @@ pub struct Start {
     pub metadata: Value,
 }
 
+/// Who hears the events of a run.
+type Listener = (Modes, mpsc::Sender<StreamEvent>);
+
 /// A run to follow.
 pub struct Running {
     /// The thread.
@@ -262,7 +268,7 @@ impl Engine {
         self.add_graph(Arc::clone(&start.graph)).await?;
         let Start { graph, thread, input, options, metadata } = start;
         let run = self.run_id();
-        self.follow(thread, run, Command::Start { run, graph, input, options, metadata }).await
+        self.follow(thread, run, Command::Start { run, graph, input, options, metadata }, None).await
     }
 
     /// Starts a run and streams its events.
@@ -270,16 +276,35 @@ impl Engine {
         let (sender, receiver) = mpsc::channel(LAG_MAX);
         self.add_graph(Arc::clone(&start.graph)).await?;
         let Start { graph, thread, input, options, metadata } = start;
-        self.send(&thread, Request::Subscribe(modes, sender)).await?;
         let run = self.run_id();
-        let running = self.follow(thread, run, Command::Start { run, graph, input, options, metadata }).await?;
+        let command = Command::Start { run, graph, input, options, metadata };
+        let running = self.follow(thread, run, command, Some((modes, sender))).await?;
         Ok((running, receiver))
     }
 
     /// Goes on from the last checkpoint; failed tasks run again.
     pub async fn resume(&self, thread: &ThreadId, options: RunOptions) -> Result<Running, EngineFault> {
         let run = self.run_id();
-        self.follow(thread.clone(), run, Command::Continue { run, options }).await
+        self.follow(thread.clone(), run, Command::Continue { run, options, steer: Steer::default() }, None).await
+    }
+
+    /// As [`Engine::resume`], with the run's events.
+    pub async fn resume_stream(
+        &self,
+        thread: &ThreadId,
+        options: RunOptions,
+        modes: Modes,
+    ) -> Result<(Running, mpsc::Receiver<StreamEvent>), EngineFault> {
+        let (sender, receiver) = mpsc::channel(LAG_MAX);
+        let run = self.run_id();
+        let command = Command::Continue { run, options, steer: Steer::default() };
+        Ok((self.follow(thread.clone(), run, command, Some((modes, sender))).await?, receiver))
+    }
+
+    /// As [`Engine::resume`], with an update and further nodes to run beside what is pending.
+    pub async fn resume_steered(&self, thread: &ThreadId, options: RunOptions, steer: Steer) -> Result<Running, EngineFault> {
+        let run = self.run_id();
+        self.follow(thread.clone(), run, Command::Continue { run, options, steer }, None).await
     }
 
     /// Answers questions. The run that goes on can be followed with [`Engine::join`].
@@ -295,14 +320,40 @@ impl Engine {
         answers: Vec<AnswerInput>,
         update: Value,
     ) -> Result<(Reply, Option<Ended>), EngineFault> {
+        let (reply, running) = self.answer_and_follow(thread, answers, update, None).await?;
+        let ended = match running {
+            Some(running) => running.ended().await.ok(),
+            None => None,
+        };
+        Ok((reply, ended))
+    }
+
+    /// Answers questions; the run that goes on, if one does, with its events.
+    pub async fn answer_stream(
+        &self,
+        thread: &ThreadId,
+        answers: Vec<AnswerInput>,
+        update: Value,
+        modes: Modes,
+    ) -> Result<(Reply, Option<(Running, mpsc::Receiver<StreamEvent>)>), EngineFault> {
+        let (sender, receiver) = mpsc::channel(LAG_MAX);
+        let (reply, running) = self.answer_and_follow(thread, answers, update, Some((modes, sender))).await?;
+        Ok((reply, running.map(|running| (running, receiver))))
+    }
+
+    async fn answer_and_follow(
+        &self,
+        thread: &ThreadId,
+        answers: Vec<AnswerInput>,
+        update: Value,
+        listener: Option<Listener>,
+    ) -> Result<(Reply, Option<Running>), EngineFault> {
         let run = self.run_id();
         let (sender, ended) = oneshot::channel();
-        self.send(thread, Request::Join(sender)).await?;
-        let reply = self.command(thread, Command::Answer { run, answers, update }).await?;
+        let reply = self.ask(thread, Command::Answer { run, answers, update }, (Some((None, sender)), listener)).await?;
         let decided = matches!(&reply, Reply::Answered(taken)
             if taken.iter().any(|taken| matches!(taken, Ok(runtime_core::effect::Taken::Decided))));
-        let ended = if decided { ended.await.ok() } else { None };
-        Ok((reply, ended))
+        Ok((reply, decided.then(|| Running { thread: thread.clone(), run, ended })))
     }
 
     /// Sends a named signal.
@@ -317,7 +368,25 @@ impl Engine {
             Some(id) => Some(Box::new(self.rewind(thread, id).await?)),
             None => None,
         };
-        match self.command(thread, Command::Update { edits, at }).await? {
+        let supersteps = edits.into_iter().map(|edit| vec![edit]).collect();
+        self.edit(thread, Command::Update { ns: "".into(), supersteps, at }).await
+    }
+
+    /// Replays a whole history of edits: each inner list is one superstep, each edit in it names its node.
+    pub async fn bulk_update(&self, thread: &ThreadId, supersteps: Vec<Vec<Edit>>) -> Result<CheckpointId, EngineFault> {
+        if let Some(why) = bulk_problem(&supersteps) {
+            return Err(EngineFault::Refused(runtime_core::effect::Refusal::Invalid(TaskError::invalid(why))));
+        }
+        self.edit(thread, Command::Update { ns: "".into(), supersteps, at: None }).await
+    }
+
+    /// Edits the state of a subgraph that is open.
+    pub async fn update_in(&self, thread: &ThreadId, ns: Ns, edit: Edit) -> Result<CheckpointId, EngineFault> {
+        self.edit(thread, Command::Update { ns, supersteps: vec![vec![edit]], at: None }).await
+    }
+
+    async fn edit(&self, thread: &ThreadId, command: Command) -> Result<CheckpointId, EngineFault> {
+        match self.command(thread, command).await? {
             Reply::Updated { checkpoint } => Ok(checkpoint),
             other => Err(refused(format!("an update was answered with {other:?}"))),
         }
@@ -330,13 +399,30 @@ impl Engine {
             return Ok(None);
         }
         let run = self.run_id();
-        self.follow(thread.clone(), run, Command::Replay { run, at, options }).await.map(Some)
+        self.follow(thread.clone(), run, Command::Replay { run, at, options }, None).await.map(Some)
+    }
+
+    /// As [`Engine::replay`], with the run's events.
+    pub async fn replay_stream(
+        &self,
+        thread: &ThreadId,
+        at: CheckpointId,
+        options: RunOptions,
+        modes: Modes,
+    ) -> Result<Option<(Running, mpsc::Receiver<StreamEvent>)>, EngineFault> {
+        let at = Box::new(self.rewind(thread, at).await?);
+        if at.frame.plan.tasks.is_empty() {
+            return Ok(None);
+        }
+        let (sender, receiver) = mpsc::channel(LAG_MAX);
+        let run = self.run_id();
+        let running = self.follow(thread.clone(), run, Command::Replay { run, at, options }, Some((modes, sender))).await?;
+        Ok(Some((running, receiver)))
     }
 
     async fn rewind(&self, thread: &ThreadId, id: CheckpointId) -> Result<Rewind, EngineFault> {
-        let frame = history::frame_at(&*self.services.store, thread, id).await?;
-        let frame = frame.ok_or_else(|| StoreError::Missing(format!("checkpoint {id} in thread {thread}")))?;
-        Ok(Rewind { to: id, frame })
+        let rewind = history::rewind_to(&*self.services.store, thread, id).await?;
+        Ok(rewind.ok_or_else(|| StoreError::Missing(format!("checkpoint {id} in thread {thread}")))?)
     }
 
     /// Stops a run, or withdraws what a paused thread waits for.
@@ -432,6 +518,10 @@ impl Engine {
         let threads: Vec<ThreadId> = self.threads.lock().keys().cloned().collect();
         for thread in &threads {
             drop(self.drain(thread).await);
+            let driver = self.threads.lock().get(thread).cloned();
+            if let Some(driver) = driver {
+                drop(driver.send(Request::Leave).await);
+            }
         }
         self.tracker.close();
         self.tracker.wait().await;
@@ -439,16 +529,26 @@ impl Engine {
         Ok(())
     }
 
-    async fn follow(&self, thread: ThreadId, run: RunId, command: Command) -> Result<Running, EngineFault> {
+    async fn follow(
+        &self,
+        thread: ThreadId,
+        run: RunId,
+        command: Command,
+        listener: Option<Listener>,
+    ) -> Result<Running, EngineFault> {
         let (sender, ended) = oneshot::channel();
-        self.send(&thread, Request::Join(sender)).await?;
-        self.command(&thread, command).await?;
+        self.ask(&thread, command, (Some((Some(run), sender)), listener)).await?;
         Ok(Running { thread, run, ended })
     }
 
     async fn command(&self, thread: &ThreadId, command: Command) -> Result<Reply, EngineFault> {
-        let (sender, receiver) = oneshot::channel();
-        self.send(thread, Request::Command(Box::new(command), sender)).await?;
+        self.ask(thread, command, (None, None)).await
+    }
+
+    async fn ask(&self, thread: &ThreadId, command: Command, audience: Audience) -> Result<Reply, EngineFault> {
+        let (reply, receiver) = oneshot::channel();
+        let (follow, listen) = audience;
+        self.send(thread, Request::Command(Box::new(Ask { command, reply, follow, listen }))).await?;
         receiver.await.map_err(|_| EngineFault::Stopped)?
     }
 
@@ -531,6 +631,28 @@ impl Engine {
             settings: self.services.settings,
         }))
     }
+}
+
+/// Why a bulk update is not one, if so.
+fn bulk_problem(supersteps: &[Vec<Edit>]) -> Option<String> {
+    if supersteps.is_empty() {
+        return Some("a bulk update needs at least one superstep".to_owned());
+    }
+    for (index, superstep) in supersteps.iter().enumerate() {
+        let special = superstep.iter().any(|edit| {
+            edit.as_node.as_deref().is_some_and(|node| matches!(node, runtime_core::END | runtime_core::START))
+        });
+        if superstep.is_empty() {
+            return Some(format!("superstep {index} of the bulk update has no edit"));
+        }
+        if superstep.iter().any(|edit| edit.as_node.is_none()) {
+            return Some(format!("superstep {index} of the bulk update has an edit without `as_node`"));
+        }
+        if special && superstep.len() > 1 {
+            return Some(format!("superstep {index} of the bulk update mixes `start` or `end` with other nodes"));
+        }
+    }
+    None
 }
 
 fn refused(text: String) -> EngineFault {

@@ -1,6 +1,7 @@
 //! Time travel: what a thread was at each checkpoint, by folding its log.
 
 use runtime_core::ids::{CheckpointId, Ns, RunId, Seq, ThreadId, Timestamp};
+use runtime_core::event::Rewind;
 use runtime_core::record::{Op, Record};
 use runtime_core::state::{Frame, ThreadState};
 
@@ -104,23 +105,21 @@ fn refresh(list: &mut [Checkpoint], state: &ThreadState) {
     }
 }
 
-/// The root frame as it was at a checkpoint, its tasks fresh.
-pub async fn frame_at(store: &dyn Store, thread: &ThreadId, id: CheckpointId) -> Result<Option<Frame>, StoreError> {
-    let mut found = None;
+/// A thread's root as it was at a checkpoint, to go on from; at the checkpoint of an input, as it entered the graph.
+pub async fn rewind_to(store: &dyn Store, thread: &ThreadId, id: CheckpointId) -> Result<Option<Rewind>, StoreError> {
+    let mut found: Option<Rewind> = None;
+    let mut entering = false;
     fold(store, thread, |state, _, op| {
-        if let Op::Checkpoint { ns, id: made, .. } = op
-            && ns.is_empty()
-            && *made == id
-        {
-            found = state.root().cloned();
+        let at_root = matches!(op, Op::Checkpoint { ns, .. } if ns.is_empty()) || matches!(op, Op::Snapshot(_));
+        let Some(root) = state.root().filter(|_| at_root) else { return true };
+        if root.checkpoint != id && !entering {
+            return true;
         }
-        if let (Op::Snapshot(_), Some(root)) = (op, state.root())
-            && root.checkpoint == id
-            && found.is_none()
-        {
-            found = Some(root.clone());
-        }
-        found.is_none()
+        entering = root.is_at_entry();
+        let kept = state.frames.iter().filter(|(ns, frame)| !ns.is_empty() && frame.asleep);
+        let kept = kept.map(|(ns, frame)| (ns.clone(), frame.clone())).collect();
+        found = Some(Rewind { to: root.checkpoint, frame: root.afresh(""), kept });
+        entering
     })
     .await?;
     Ok(found)

@@ -10,6 +10,7 @@ mod graphs_loaded;
 pub mod history;
 pub mod ports;
 mod subscribers;
+pub mod view;
 
 pub use context::{CallSpec, Context, Permit};
 pub use driver::EngineFault;

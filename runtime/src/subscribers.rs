@@ -24,6 +24,17 @@ impl Subscribers {
         self.list.retain(|(modes, sender)| !modes.has(event.mode) || sender.try_send(event.clone()).is_ok());
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Returns when nobody listens any more.
+    pub(crate) async fn gone(&self) {
+        for (_, sender) in &self.list {
+            sender.closed().await;
+        }
+    }
+
     pub(crate) fn close(&mut self) {
         self.list.clear();
     }

@@ -15,7 +15,7 @@ use crate::event::{CallRequest, Probe, Question, Token};
 use crate::ids::{CallIx, Name, TaskId};
 use crate::interlocks::approval::choice;
 use crate::interlocks::guard::{CallFacts, Decision};
-use crate::record::{CallHead, CallKind, CallOutcome, InterruptKind, Op};
+use crate::record::{CallHead, CallOutcome, InterruptKind, Op};
 use crate::run::Run;
 use crate::state::CallEntry;
 
@@ -59,7 +59,13 @@ impl Run {
         let attempts = self.task(task).map_or(0, |task| task.attempts);
         let args = permitted_args(&entry, request);
         match &entry.outcome {
-            Some(CallOutcome::Err(_)) if entry.attempt < attempts => self.permit(task, token, ix, (head, args)),
+            Some(CallOutcome::Err(error)) if entry.attempt < attempts => {
+                let doubt = head.effect == EffectClass::AtMostOnce && error.class.leaves_doubt();
+                match doubt {
+                    true => self.in_doubt(task, token, ix, (entry, head, request)),
+                    false => self.permit(task, token, ix, (head, args)),
+                }
+            }
             Some(outcome) => self.verdict(task, token, ix, Verdict::Recorded(outcome.clone())),
             None if entry.begun => self.in_doubt(task, token, ix, (entry, head, request)),
             None => self.approved_call(task, token, ix, (entry, head, request)),
@@ -70,8 +76,11 @@ impl Run {
     fn approved_call(&mut self, task: TaskId, token: Token, ix: CallIx, call: (CallEntry, CallHead, &CallRequest)) {
         let (entry, head, request) = call;
         let Some(answer) = &entry.answer else {
-            let why = if entry.expired { "the approval expired" } else { "the approval was withdrawn" };
-            self.refuse_call(task, token, ix, (head, why.to_owned()));
+            match entry.expired {
+                true => self.refuse_call(task, token, ix, (head, "the approval expired".to_owned())),
+                // Policy decides again: the question was taken back, or the task was reset after a refusal.
+                false => self.decide_call(task, token, ix, (head, request)),
+            }
             return;
         };
         let (by, value) = (answer.by.clone(), Arc::clone(&answer.value));

@@ -84,6 +84,13 @@ pub fn apply(channels: &mut Arc<Channels>, changes: &[&Change], version: u64) ->
     true
 }
 
+/// Applies changes beside a superstep under way: flashes stay.
+pub fn patch(channels: &mut Arc<Channels>, changes: &[Change], version: u64) {
+    for change in changes {
+        write(Arc::make_mut(channels), change, version);
+    }
+}
+
 fn write(channels: &mut Channels, change: &Change, version: u64) {
     let flash = matches!(change.op, ChangeOp::Flash(_));
     match channels.get_mut(&change.channel) {

@@ -6,15 +6,19 @@ use std::sync::Arc;
 use graphs::CompiledGraph;
 use serde_json::{Map, Value, json};
 
+use crate::channels::Change;
 use crate::effect::{Effect, Refusal, Reply};
 use crate::error::TaskError;
-use crate::event::{Edit, Rewind};
+use crate::event::{Edit, Rewind, Steer};
 use crate::finish;
-use crate::ids::{Name, Ns, RunId};
+use crate::ids::{CheckpointId, Name, Ns, RunId};
 use crate::plan::{self, Finished};
-use crate::record::{Multitask, Op, Outcome, Plan, QueuedRun, RunAccepted, RunKind, RunOptions, Source, TimerKey};
-use crate::run::{Run, root};
-use crate::state::TaskStatus;
+use crate::record::{
+    Hop, Multitask, Op, Outcome, Plan, PlannedTask, QueuedRun, RunAccepted, RunKind, RunOptions, Source, TimerKey,
+};
+use crate::run::{Run, View, root};
+use crate::settle::as_finished;
+use crate::state::{TaskStatus, is_below};
 
 /// Runs that may wait on one thread.
 pub(crate) const QUEUE_MAX: usize = 100;
@@ -37,8 +41,8 @@ impl Run {
         if let Some(active) = self.state.active_run().map(|run| run.id) {
             match options.multitask {
                 Multitask::Reject => return Err(Refusal::Busy { run: active }),
-                Multitask::Queue => return self.queue(run, input, options),
-                Multitask::Supersede => self.end_run(Outcome::Superseded),
+                Multitask::Queue => return self.queue(run, finish::storable(graph, input), options),
+                Multitask::Supersede => self.close_run(Outcome::Superseded),
             }
         }
         if self.state.graph.is_none() {
@@ -47,7 +51,7 @@ impl Run {
         } else if !metadata.is_null() {
             self.record(Op::Tagged { metadata });
         }
-        self.accept(run, RunKind::Start, options, &input);
+        self.accept(run, RunKind::Start, options, &finish::storable(graph, input.clone()));
         self.begin_root(graph, &input);
         Ok(Reply::Accepted { run })
     }
@@ -114,7 +118,9 @@ impl Run {
         }
     }
 
+    /// A run begins. What lives in memory only lives for one run.
     pub(crate) fn accept(&mut self, id: RunId, kind: RunKind, options: RunOptions, input: &Value) {
+        self.untracked.clear();
         let accepted = RunAccepted { id, kind, options, input: Arc::new(input.clone()) };
         self.record(Op::RunAccepted(Box::new(accepted)));
         self.log.want_flush();
@@ -145,112 +151,198 @@ impl Run {
     }
 
     /// On from the last checkpoint: failed tasks run again, waiting ones go on waiting.
-    pub(crate) fn resume(&mut self, run: RunId, options: RunOptions) -> Result<Reply, Refusal> {
+    pub(crate) fn resume(&mut self, run: RunId, options: RunOptions, steer: &Steer) -> Result<Reply, Refusal> {
         if let Some(active) = self.state.active_run() {
             return Err(Refusal::Busy { run: active.id });
         }
         if self.state.root().is_none() {
             return Err(Refusal::Empty);
         }
-        self.accept(run, RunKind::Continue, options, &Value::Null);
-        let failed: Vec<_> = self
-            .state
-            .frames
-            .values()
-            .flat_map(|frame| &frame.tasks)
-            .filter(|task| task.status == TaskStatus::Failed)
-            .map(|task| task.id)
-            .collect();
-        for task in failed {
-            self.record(Op::TaskReset { task });
+        let ns = root();
+        let view = self.view(&ns).map_err(Refusal::Invalid)?;
+        for node in &steer.goto {
+            view.graph.node_ix(node).ok_or_else(|| Refusal::Invalid(plan::unknown_node(&view.graph, node)))?;
         }
-        let retries: Vec<TimerKey> =
-            self.state.timers.keys().filter(|key| matches!(key, TimerKey::Retry(_))).cloned().collect();
-        for key in retries {
-            self.record(Op::TimerCleared { key });
+        let changes = self.input_changes(&ns, &view, &steer.update, false).map_err(Refusal::Invalid)?;
+        self.accept(run, RunKind::Continue, options, &Value::Null);
+        self.reset_failed();
+        self.clear_retries();
+        if !steer.goto.is_empty() {
+            self.steer(&view, changes, &steer.goto);
+        } else if !changes.is_empty() {
+            self.record(Op::Patched { ns, changes });
         }
         self.requeue();
+        self.arm_near();
+        self.stream_cached();
         Ok(Reply::Accepted { run })
     }
 
-    /// Edits state as if a node had written it. `at` goes back to an older checkpoint first (a fork).
-    pub(crate) fn update(&mut self, edits: &[Edit], at: Option<Box<Rewind>>) -> Result<Reply, Refusal> {
+    /// Tasks that failed for good are to run again.
+    pub(crate) fn reset_failed(&mut self) {
+        let tasks = self.state.frames.values().flat_map(|frame| &frame.tasks);
+        let failed: Vec<_> = tasks.filter(|task| task.status == TaskStatus::Failed).map(|task| task.id).collect();
+        for task in failed {
+            self.record(Op::TaskReset { task });
+        }
+    }
+
+    /// Further nodes beside what is pending: a new superstep with all of them.
+    fn steer(&mut self, view: &View, changes: Vec<Change>, goto: &[Name]) {
+        let ns = root();
+        self.forget_children("the run was sent elsewhere");
+        let hops: Vec<Hop> = goto.iter().cloned().map(Hop::Node).collect();
+        let planned = self.kept_plan(&ns, view, &hops);
+        match planned {
+            Ok(plan) => {
+                let id = self.mint_checkpoint();
+                self.record(Op::Checkpoint { ns: ns.clone(), id, source: Source::Update, changes, plan });
+                self.log.set_barrier();
+                self.stream_checkpoint(&ns);
+            }
+            Err(error) => self.end_run(Outcome::Failed(error)),
+        }
+    }
+
+    /// What is left of the superstep under way, what its finished tasks lead to, and `goto`.
+    fn kept_plan(&self, ns: &Ns, view: &View, goto: &[Hop]) -> Result<Plan, TaskError> {
+        let frame = self.state.frames.get(ns).ok_or_else(|| TaskError::bug("an update lost its frame"))?;
+        let tasks = || frame.plan.tasks.iter().zip(&frame.tasks);
+        let mut finished: Vec<Finished<'_>> =
+            tasks().filter_map(|(planned, task)| as_finished(&planned.node, task)).collect();
+        finished.push(Finished { node: "", route: goto });
+        let unfinished = tasks().filter(|(_, task)| !matches!(task.status, TaskStatus::Finished { .. }));
+        let unfinished: Vec<PlannedTask> = unfinished.map(|(planned, _)| planned.clone()).collect();
+        plan::beside(&view.graph, &frame.plan, &finished, &unfinished)
+    }
+
+    /// Edits the state of a frame as if nodes had written it. `at` goes back to an older checkpoint first (a fork).
+    pub(crate) fn update(&mut self, ns: &Ns, supersteps: &[Vec<Edit>], at: Option<Box<Rewind>>) -> Result<Reply, Refusal> {
         if let Some(active) = self.state.active_run() {
             return Err(Refusal::Busy { run: active.id });
         }
         if self.state.root().is_none() {
             return Err(Refusal::Empty);
         }
-        if edits.is_empty() {
-            return Err(Refusal::Invalid(TaskError::invalid("an update needs at least one edit")));
+        if supersteps.is_empty() || supersteps.iter().any(Vec::is_empty) {
+            return Err(Refusal::Invalid(TaskError::invalid("an update needs at least one edit in each superstep")));
         }
+        self.check_frame(ns).map_err(Refusal::Invalid)?;
+        let mark = self.mark();
+        match self.edit_all(ns, supersteps, at) {
+            Ok(checkpoint) => {
+                self.log.want_flush();
+                Ok(Reply::Updated { checkpoint })
+            }
+            Err(error) => {
+                self.take_back(mark);
+                Err(Refusal::Invalid(error))
+            }
+        }
+    }
+
+    fn check_frame(&self, ns: &Ns) -> Result<(), TaskError> {
+        if self.state.frames.get(ns).is_some_and(|frame| !frame.asleep || frame.keep) {
+            return Ok(());
+        }
+        let open: Vec<&str> = self.state.frames.keys().filter(|ns| !ns.is_empty()).map(|ns| &**ns).collect();
+        let open = if open.is_empty() { "it has none now".to_owned() } else { format!("open are {}", open.join(", ")) };
+        Err(TaskError::invalid(format!("the thread has no subgraph `{ns}`; {open}")))
+    }
+
+    fn edit_all(&mut self, ns: &Ns, supersteps: &[Vec<Edit>], at: Option<Box<Rewind>>) -> Result<CheckpointId, TaskError> {
         let forks = at.is_some();
-        let checked = match &at {
-            Some(rewind) => self.check_edits(edits, &rewind.frame),
-            None => self.state.root().cloned().map_or(Ok(()), |frame| self.check_edits(edits, &frame)),
+        // Read before anything is taken back: finished tasks lead on.
+        let kept = match &at {
+            Some(rewind) => rewind.frame.plan.clone(),
+            None => {
+                let view = self.view(ns)?;
+                self.kept_plan(ns, &view, &[])?
+            }
         };
-        checked.map_err(Refusal::Invalid)?;
-        self.forget_children("state was edited");
         if let Some(rewind) = at {
-            self.record(Op::Rewound { ns: root(), to: rewind.to, frame: Box::new(rewind.frame) });
-            self.views.clear();
+            self.forget_children("state was edited");
+            self.rewind(*rewind);
+        } else {
+            self.forget_below(ns, "state was edited");
         }
-        for (index, edit) in edits.iter().enumerate() {
+        let mut kept = Some(kept);
+        for (index, edits) in supersteps.iter().enumerate() {
             let source = if forks && index == 0 { Source::Fork } else { Source::Update };
-            self.edit(edit, source).map_err(Refusal::Invalid)?;
+            self.edit(ns, edits, source, kept.take())?;
         }
-        self.log.want_flush();
-        let checkpoint = self.state.root().map(|root| root.checkpoint).ok_or(Refusal::Empty)?;
-        Ok(Reply::Updated { checkpoint })
+        self.state.frames.get(ns).map(|frame| frame.checkpoint).ok_or_else(|| TaskError::bug("an update lost its frame"))
     }
 
-    fn check_edits(&mut self, edits: &[Edit], frame: &crate::state::Frame) -> Result<(), TaskError> {
-        let view = self.view(&root())?;
+    /// Ends what runs below a frame and takes back what its tasks asked.
+    fn forget_below(&mut self, ns: &Ns, why: &str) {
+        if ns.is_empty() {
+            return self.forget_children(why);
+        }
+        let tasks: Vec<_> =
+            self.state.frames.get(ns).map(|frame| frame.tasks.iter().map(|task| task.id).collect()).unwrap_or_default();
+        let below = self.state.frames.iter().filter(|(other, frame)| is_below(other, ns) && !frame.asleep);
+        for child in below.map(|(other, _)| other.clone()).collect::<Vec<_>>() {
+            if self.state.frames.contains_key(&child) {
+                self.close_child(&child);
+            }
+        }
+        self.withdraw_of(&tasks, why);
+    }
+
+    fn rewind(&mut self, at: Rewind) {
+        self.record(Op::Rewound { ns: root(), to: at.to, frame: Box::new(at.frame) });
+        for (ns, frame) in at.kept {
+            self.record(Op::Rewound { ns, to: at.to, frame: Box::new(frame) });
+        }
+        self.views.clear();
+    }
+
+    /// One superstep of edits: all writes, then the plan of the node or nodes they count as.
+    fn edit(&mut self, ns: &Ns, edits: &[Edit], source: Source, kept: Option<Plan>) -> Result<(), TaskError> {
+        let view = self.view(ns)?;
+        let before = self.state.frames.get(ns).map(|frame| frame.plan.clone()).unwrap_or_default();
+        let mut changes: Vec<Change> = Vec::new();
+        let mut routes: Vec<(Name, Vec<Hop>)> = Vec::new();
+        let (mut keeps, mut ends) = (false, false);
         for edit in edits {
-            if let Some(name) = edit.as_node.as_deref().filter(|name| *name != END) {
-                view.graph.node_ix(name).ok_or_else(|| plan::unknown_node(&view.graph, name))?;
+            let written = self.input_changes(ns, &view, &edit.values, false)?;
+            check_single_writer(&view.graph, &changes, &written)?;
+            match edit.as_node.as_deref() {
+                None => keeps = true,
+                Some(END) => ends = true,
+                Some(name) => routes.push(self.route_as(ns, &view, name, &written)?),
             }
-            match &edit.values {
-                Value::Null => {}
-                Value::Object(map) => {
-                    for (name, value) in map {
-                        finish::resolve(&view, &frame.channels, name, value.clone())?;
-                    }
-                }
-                _ => return Err(TaskError::invalid("the values of an update must be an object whose keys are channels")),
-            }
+            changes.extend(written);
         }
-        Ok(())
-    }
-
-    fn edit(&mut self, edit: &Edit, source: Source) -> Result<(), TaskError> {
-        let ns = root();
-        let view = self.view(&ns)?;
-        let changes = self.input_changes(&ns, &view, &edit.values, false)?;
-        let plan = match edit.as_node.as_deref() {
-            None => self.state.root().map(|root| root.plan.clone()).unwrap_or_default(),
-            Some(END) => Plan::default(),
-            Some(name) => self.plan_as(&ns, name, &changes)?,
+        let finished: Vec<Finished<'_>> = routes.iter().map(|(node, route)| Finished { node, route }).collect();
+        let plan = match (ends, keeps) {
+            (true, _) => Plan::default(),
+            (_, true) => kept.unwrap_or(before),
+            _ => plan::next(&view.graph, &before, &finished)?,
         };
         let id = self.mint_checkpoint();
         self.record(Op::Checkpoint { ns: ns.clone(), id, source, changes, plan });
-        self.stream_checkpoint(&ns);
+        self.stream_checkpoint(ns);
         Ok(())
     }
 
-    /// The plan after `node` wrote `changes`: its routing decides, as in a run.
-    fn plan_as(&mut self, ns: &Ns, name: &str, changes: &[crate::channels::Change]) -> Result<Plan, TaskError> {
-        let view = self.view(ns)?;
-        let node = view.graph.node_by_name(name).ok_or_else(|| plan::unknown_node(&view.graph, name))?;
+    /// Where `name` leads after it wrote `changes`: its routing decides, as in a run.
+    fn route_as(&mut self, ns: &Ns, view: &View, name: &str, changes: &[Change]) -> Result<(Name, Vec<Hop>), TaskError> {
+        let (name, routing) = if name == plan::START {
+            (Name::from(""), view.graph.start())
+        } else {
+            let node = view.graph.node_by_name(name).ok_or_else(|| plan::unknown_node(&view.graph, name))?;
+            (Name::from(name), &node.then)
+        };
         let none = Map::new();
-        let route = self.with_scope(ns, &view, &none, |scope| {
+        let route = self.with_scope(ns, view, &none, |scope| {
             let mut seen = crate::scope::TaskScope::new(&view.graph, scope.channels, scope.vars).with_writes(changes);
             seen.input = scope.input;
             seen.facts = scope.facts.clone();
-            finish::route(&view, &node.then, &seen, &node.name)
+            finish::route(view, routing, &seen, &name)
         })?;
-        let before = self.state.frames.get(ns).map(|frame| frame.plan.clone()).unwrap_or_default();
-        plan::next(&view.graph, &before, &[Finished { node: name, route: &route }])
+        Ok((name, route))
     }
 
     /// Runs again from an older checkpoint. A final checkpoint has nothing to run: nothing is written.
@@ -261,12 +353,14 @@ impl Run {
         if at.frame.plan.tasks.is_empty() {
             return Ok(Reply::Done);
         }
+        if self.state.root().is_some_and(|root| root.checkpoint == at.to) {
+            return self.resume(run, options, &Steer::default());
+        }
         self.forget_children("replayed from an older checkpoint");
         self.accept(run, RunKind::Continue, options, &Value::Null);
         let plan = at.frame.plan.clone();
         let ns = root();
-        self.record(Op::Rewound { ns: ns.clone(), to: at.to, frame: Box::new(at.frame) });
-        self.views.clear();
+        self.rewind(at);
         let id = self.mint_checkpoint();
         self.record(Op::Checkpoint { ns: ns.clone(), id, source: Source::Fork, changes: Vec::new(), plan });
         self.log.set_barrier();
@@ -293,6 +387,7 @@ impl Run {
             self.record(Op::RunEnded { run, outcome: Outcome::Cancelled });
             self.log.want_flush();
             self.hold(Effect::RunEnded { run, outcome: Outcome::Cancelled });
+            self.next_queued();
         }
         Ok(Reply::Done)
     }
@@ -323,6 +418,19 @@ impl Run {
     }
 }
 
+/// Two edits of one superstep may not replace the same channel.
+fn check_single_writer(graph: &CompiledGraph, before: &[Change], written: &[Change]) -> Result<(), TaskError> {
+    let replaces = |name: &str| graph.channel(name).is_some_and(|(_, channel)| channel.merge == graphs::Merge::Replace);
+    let twice = written.iter().find(|change| replaces(&change.channel) && before.iter().any(|b| b.channel == change.channel));
+    match twice {
+        Some(change) => {
+            let text = format!("two edits of one superstep write channel `{}`, which has one writer", change.channel);
+            Err(TaskError::new(crate::error::ErrorClass::Conflict, text))
+        }
+        None => Ok(()),
+    }
+}
+
 /// The keys of an input that are channels; the rest is seen through `input` only. A graph with an input schema and one
 /// channel of that very schema takes the whole input into that channel.
 fn channel_part(graph: &CompiledGraph, input: &Value) -> Value {
@@ -346,7 +454,14 @@ fn whole_input_channel(graph: &CompiledGraph) -> Option<&str> {
 fn check_migration(graph: &CompiledGraph, frame: &crate::state::Frame, renames: &BTreeMap<Name, Name>) -> Result<(), String> {
     let joins = frame.plan.joins.iter().flat_map(|(node, seen)| std::iter::once(node).chain(seen));
     let tasks = frame.plan.tasks.iter().map(|task| &task.node);
-    for node in tasks.chain(joins).chain(&frame.plan.deferred) {
+    let routes = frame.tasks.iter().flat_map(|task| match &task.status {
+        TaskStatus::Finished { route, .. } => route.as_slice(),
+        _ => &[],
+    });
+    let routed = routes.map(|hop| match hop {
+        Hop::Node(name) | Hop::Send(name, _) => name,
+    });
+    for node in tasks.chain(joins).chain(&frame.plan.deferred).chain(routed) {
         let renamed = renames.get(node).unwrap_or(node);
         if graph.node_ix(renamed).is_none() {
             let hint = plan::nearest(renamed, &graph.nodes().iter().map(|node| node.name.as_str()).collect::<Vec<_>>());

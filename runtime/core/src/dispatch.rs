@@ -11,13 +11,23 @@ use crate::error::TaskError;
 use crate::event::{Cached, LiveTimer, Token};
 use crate::finish::expression_error;
 use crate::ids::{Ns, TaskId};
-use crate::record::{CallKind, TimerKey};
+use crate::record::{CallHead, CallKind, TimerKey};
 use crate::run::{Live, Run, View};
 use crate::scope::TaskScope;
 use crate::state::{TaskState, TaskStatus};
 
 /// Target of the journal entry of a `wait` node.
 pub(crate) const WAIT: &str = "wait";
+
+/// Whether a journal entry is that of a `wait` node; calls of code carry a digest.
+pub(crate) fn is_wait(head: &CallHead) -> bool {
+    head.kind == CallKind::Custom && head.digest.is_empty() && &*head.target == WAIT
+}
+
+/// Whether `ns` is `scope` or inside it.
+pub(crate) fn is_in(ns: &str, scope: &str) -> bool {
+    ns == scope || crate::state::is_below(ns, scope)
+}
 
 /// SHA-256 of a value's canonical JSON (object keys sorted), in hex.
 pub fn digest_of(value: &Value) -> String {
@@ -46,9 +56,13 @@ impl Run {
     pub(crate) fn requeue(&mut self) {
         let mut open = Vec::new();
         let mut ready = Vec::new();
+        let stopped = |ns: &Ns| self.held.contains(ns) || self.failing.iter().any(|scope| is_in(ns, scope));
         for (ns, frame) in self.state.frames.iter().filter(|(_, frame)| !frame.asleep) {
             let unfinished = frame.tasks.iter().filter(|task| !matches!(task.status, TaskStatus::Finished { .. }));
             open.push((ns.clone(), unfinished.count()));
+            if stopped(ns) {
+                continue;
+            }
             let pending = frame.tasks.iter().filter(|task| task.status == TaskStatus::Pending && !self.waits(task));
             ready.extend(pending.map(|task| task.id).filter(|id| !self.live.contains_key(id)));
         }
@@ -68,7 +82,7 @@ impl Run {
         let asked = |id: &Option<crate::ids::InterruptId>| id.is_some_and(|id| self.state.interrupts.contains_key(&id));
         task.calls.values().any(|call| {
             asked(&call.interrupt)
-                || (call.head.kind == CallKind::Custom && &*call.head.target == WAIT && call.outcome.is_none())
+                || (is_wait(&call.head) && call.outcome.is_none())
         }) || self.state.timers.contains_key(&TimerKey::Retry(task.id))
     }
 
@@ -234,8 +248,14 @@ impl Run {
     }
 
     /// The cache answered: finish from it, or run the node.
-    pub(crate) fn cache_looked(&mut self, id: TaskId, token: Token, hit: Option<Arc<Cached>>) {
-        let Some(live) = self.live(id, token).filter(|live| live.cache_asked) else { return };
+    pub(crate) fn cache_looked(&mut self, id: TaskId, token: Token, found: (String, Option<Arc<Cached>>)) {
+        let (key, hit) = found;
+        let Some(live) = self.live(id, token).filter(|live| live.cache_asked) else {
+            if hit.is_none() {
+                self.push(Effect::CacheRelease { key });
+            }
+            return;
+        };
         live.cache_asked = false;
         let starting = live.starting.clone();
         if let Some(hit) = hit {

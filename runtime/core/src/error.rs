@@ -73,6 +73,11 @@ impl ErrorClass {
         Self::WORDS.iter().find(|(name, _)| *name == word).map(|(_, class)| *class)
     }
 
+    /// Whether a call that ended so may have happened all the same.
+    pub fn leaves_doubt(self) -> bool {
+        matches!(self, Self::Timeout | Self::OutcomeUnknown)
+    }
+
     /// Whether a task is tried again when its node declares no `on:` list.
     pub fn retried_by_default(self) -> bool {
         matches!(self, Self::Transient | Self::RateLimited | Self::Timeout)

@@ -43,7 +43,7 @@ pub enum Event {
     /// A node streams something (`custom` or `messages`).
     Said { task: TaskId, token: Token, said: Said },
     /// The node cache was looked up.
-    CacheLooked { task: TaskId, token: Token, hit: Option<Arc<Cached>> },
+    CacheLooked { task: TaskId, token: Token, key: String, hit: Option<Arc<Cached>> },
     /// A commit is durable.
     Persisted { seq: Seq },
     /// A timer of this process fired.
@@ -58,15 +58,15 @@ pub enum Command {
     /// New input.
     Start { run: RunId, graph: Arc<CompiledGraph>, input: Value, options: RunOptions, metadata: Value },
     /// On from the last checkpoint; failed tasks run again.
-    Continue { run: RunId, options: RunOptions },
+    Continue { run: RunId, options: RunOptions, steer: Steer },
     /// Answers to questions, all checked before any is written.
     Answer { run: RunId, answers: Vec<AnswerInput>, update: Value },
     /// A due durable timer woke the thread.
     Wake { run: RunId },
     /// A named signal.
     Signal { run: RunId, name: Name, payload: Value },
-    /// State is edited as if `as_node` had written it.
-    Update { edits: Vec<Edit>, at: Option<Box<Rewind>> },
+    /// State of a frame is edited as if nodes had written it: each inner list is one superstep.
+    Update { ns: Ns, supersteps: Vec<Vec<Edit>>, at: Option<Box<Rewind>> },
     /// Continue from an older checkpoint.
     Replay { run: RunId, at: Box<Rewind>, options: RunOptions },
     /// Stop now; running tasks are abandoned.
@@ -86,6 +86,17 @@ pub struct Rewind {
     pub to: CheckpointId,
     /// The root frame as it was at that checkpoint, its tasks fresh.
     pub frame: Frame,
+    /// Subgraphs that keep their state between visits, as they were then.
+    pub kept: BTreeMap<Ns, Frame>,
+}
+
+/// What a continued run does besides what is pending.
+#[derive(Debug, Clone, Default)]
+pub struct Steer {
+    /// Channel values, applied before anything runs; `Null` for none.
+    pub update: Value,
+    /// Nodes to run beside the pending ones.
+    pub goto: Vec<Name>,
 }
 
 /// One edit of a state update.
@@ -93,7 +104,7 @@ pub struct Rewind {
 pub struct Edit {
     /// Channel values; `Null` for none.
     pub values: Value,
-    /// The node it counts as; `None` keeps the plan; `end` clears it.
+    /// The node it counts as; `None` keeps the plan; `end` clears it; `__start__` enters the graph anew.
     pub as_node: Option<Name>,
 }
 

@@ -124,16 +124,48 @@ pub(crate) fn writes(
     let mut changes = Vec::with_capacity(pairs.len());
     let mut untracked = Map::new();
     for (name, value) in pairs {
-        let change = resolve(view, scope.channels, &name, value)?;
-        let memory_only = view.graph.channel(&name).is_some_and(|(_, channel)| channel.merge == Merge::Untracked);
-        match (memory_only, change.op) {
-            (true, ChangeOp::Set(value) | ChangeOp::Overwrite(value)) => {
-                untracked.insert(name.to_string(), Arc::unwrap_or_clone(value));
-            }
-            (_, op) => changes.push(Change { channel: change.channel, op }),
+        match memory_only(view, resolve(view, scope.channels, &name, value)?) {
+            Ok(change) => changes.push(change),
+            Err((name, value)) => drop(untracked.insert(name, value)),
         }
     }
     Ok((changes, untracked))
+}
+
+/// Splits off a write to a channel that lives in memory only: its name and value.
+pub(crate) fn memory_only(view: &View, change: Change) -> Result<Change, (String, Value)> {
+    match change.op {
+        ChangeOp::Set(value) | ChangeOp::Overwrite(value) if is_untracked(view, &change.channel) => {
+            Err((change.channel.to_string(), Arc::unwrap_or_clone(value)))
+        }
+        op => Ok(Change { channel: change.channel, op }),
+    }
+}
+
+fn is_untracked(view: &View, name: &str) -> bool {
+    untracked_in(&view.graph, name)
+}
+
+fn untracked_in(graph: &graphs::CompiledGraph, name: &str) -> bool {
+    graph.channel(name).is_some_and(|(_, channel)| channel.merge == Merge::Untracked)
+}
+
+/// An object without the keys that name channels of memory: what is stored of an input or of a send.
+pub(crate) fn storable(graph: &graphs::CompiledGraph, value: Value) -> Value {
+    match value {
+        Value::Object(map) => Value::Object(map.into_iter().filter(|(name, _)| !untracked_in(graph, name)).collect()),
+        other => other,
+    }
+}
+
+/// A hop whose variables may be stored.
+pub(crate) fn storable_hop(graph: &graphs::CompiledGraph, hop: Hop) -> Hop {
+    match hop {
+        Hop::Send(node, vars) if vars.as_object().is_some_and(|map| map.keys().any(|name| untracked_in(graph, name))) => {
+            Hop::Send(node, Arc::new(storable(graph, Arc::unwrap_or_clone(vars))))
+        }
+        other => other,
+    }
 }
 
 /// Where declared routing leads from a node, seen with its own writes.

@@ -220,6 +220,9 @@ impl Run {
         if self.state.frames.get(&ns).is_some_and(|frame| !frame.asleep) {
             return Ok(());
         }
+        if keep && self.parent_task(&ns).is_some_and(|first| first != starting.id) {
+            return Ok(());
+        }
         if ns.split('|').count() > SUBGRAPH_DEPTH_MAX {
             let text = format!("subgraphs are nested more than {SUBGRAPH_DEPTH_MAX} deep: a graph that calls itself needs an exit");
             return Err(TaskError::new(ErrorClass::Limit, text));
@@ -234,7 +237,11 @@ impl Run {
             digest: child.digest().clone(),
             keep,
         });
-        self.begin_frame(&ns, &Value::Object((*starting.vars).clone()), !known)
+        let begun = self.begin_frame(&ns, &Value::Object((*starting.vars).clone()), !known);
+        if begun.is_err() {
+            self.close_child(&ns);
+        }
+        begun
     }
 
     /// Applies input to a frame and plans its first superstep.
@@ -252,22 +259,26 @@ impl Run {
         let plan = crate::plan::next(&view.graph, &crate::record::Plan::default(), &entry)?;
         let (stops, empty) = (self.stops_before(&plan), plan.tasks.is_empty());
         let id = self.mint_checkpoint();
-        self.record(Op::Checkpoint { ns: ns.clone(), id, source: Source::Input, changes, plan });
+        let entry = crate::plan::entry();
+        self.record(Op::Checkpoint { ns: ns.clone(), id, source: Source::Input, changes: Vec::new(), plan: entry });
+        self.stream_checkpoint(ns);
+        let id = self.mint_checkpoint();
+        self.record(Op::Checkpoint { ns: ns.clone(), id, source: Source::Loop, changes, plan });
         self.log.set_barrier();
         self.log.want_flush();
         self.stream_checkpoint(ns);
         if stops {
-            self.end_run(crate::record::Outcome::Interrupted);
-        } else if !empty {
+            self.stop_at_breakpoint(ns);
+        } else if empty {
+            self.frame_done(ns);
+        } else {
             self.queue_plan(ns);
-        } else if ns.is_empty() {
-            self.end_run(crate::record::Outcome::Success);
         }
         Ok(())
     }
 
     /// Input as writes: defaults first on a fresh frame, then one write for each key.
-    pub(crate) fn input_changes(&self, ns: &Ns, view: &crate::run::View, input: &Value, fresh: bool) -> Result<Vec<Change>, TaskError> {
+    pub(crate) fn input_changes(&mut self, ns: &Ns, view: &crate::run::View, input: &Value, fresh: bool) -> Result<Vec<Change>, TaskError> {
         let mut changes = Vec::new();
         if fresh {
             for (index, channel) in view.graph.channels().iter().enumerate() {
@@ -285,9 +296,15 @@ impl Run {
             return Err(TaskError::invalid("input must be an object whose keys are channels"));
         };
         let channels = self.state.frames.get(ns).map(|frame| Arc::clone(&frame.channels)).unwrap_or_default();
+        let mut untracked = Map::new();
         for (name, value) in map {
-            changes.push(finish::resolve(view, &channels, name, value.clone())?);
+            let change = finish::resolve(view, &channels, name, value.clone())?;
+            match finish::memory_only(view, change) {
+                Ok(change) => changes.push(change),
+                Err((name, value)) => drop(untracked.insert(name, value)),
+            }
         }
+        self.keep_untracked(ns, untracked);
         Ok(changes)
     }
 }

@@ -28,4 +28,5 @@ pub use calls::{CALLS_MAX, GIVE_UP, HAPPENED, REPEAT};
 pub use commands::END;
 pub use dispatch::digest_of;
 pub use finish::OVERWRITE;
+pub use plan::START;
 pub use questions::answer_value;

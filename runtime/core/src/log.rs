@@ -61,6 +61,13 @@ impl Log {
         self.written
     }
 
+    /// Forgets what was pushed since [`Log::pending`] said `mark`: a command that is refused writes nothing.
+    pub(crate) fn forget_since(&mut self, mark: u64) {
+        let extra = usize::try_from(self.written.saturating_sub(mark)).unwrap_or(usize::MAX);
+        self.buffer.truncate(self.buffer.len().saturating_sub(extra));
+        self.written = mark;
+    }
+
     pub(crate) fn want_flush(&mut self) {
         self.flush_wanted = true;
     }

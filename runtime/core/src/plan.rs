@@ -11,9 +11,17 @@ use crate::ids::Name;
 use crate::record::{Hop, Plan, PlannedTask};
 use crate::state::FAN_OUT_MAX;
 
+/// Pseudo-node that stands for the graph's entry in the checkpoint of an input.
+pub const START: &str = "__start__";
+
+/// The plan of the checkpoint of an input: nothing but the entry.
+pub fn entry() -> Plan {
+    Plan { tasks: vec![PlannedTask { node: START.into(), send: None }], ..Plan::default() }
+}
+
 /// A finished task as planning sees it.
 pub struct Finished<'a> {
-    /// Its node.
+    /// Its node; empty when its failure was handled: that arms no join.
     pub node: &'a str,
     /// Where it leads.
     pub route: &'a [Hop],
@@ -24,9 +32,23 @@ pub struct Finished<'a> {
 /// Edge-started tasks come first, in declaration order, each node once; then sends by emitting task and index. A node with
 /// `after` runs when every source has finished since it last ran. Deferred nodes start when nothing else is left.
 pub fn next(graph: &CompiledGraph, before: &Plan, finished: &[Finished<'_>]) -> Result<Plan, TaskError> {
+    beside(graph, before, finished, &[])
+}
+
+/// As [`next`], with tasks that are still to run in the same superstep.
+pub fn beside(
+    graph: &CompiledGraph,
+    before: &Plan,
+    finished: &[Finished<'_>],
+    unfinished: &[PlannedTask],
+) -> Result<Plan, TaskError> {
     let mut plan = Plan { tasks: Vec::new(), joins: before.joins.clone(), deferred: before.deferred.clone() };
     let mut edges: BTreeSet<graphs::NodeIx> = BTreeSet::new();
-    let mut sends: Vec<PlannedTask> = Vec::new();
+    let (pushed, pulled): (Vec<&PlannedTask>, Vec<&PlannedTask>) = unfinished.iter().partition(|task| task.send.is_some());
+    let mut sends: Vec<PlannedTask> = pushed.into_iter().cloned().collect();
+    for task in pulled {
+        edges.insert(known(graph, &task.node)?);
+    }
     for task in finished {
         for hop in task.route {
             match hop {
@@ -38,7 +60,10 @@ pub fn next(graph: &CompiledGraph, before: &Plan, finished: &[Finished<'_>]) -> 
     }
     for ix in edges {
         let Some(node) = graph.node(ix) else { continue };
-        if node.defer {
+        // A node that runs, by whatever edge, begins to wait anew.
+        plan.joins.remove(node.name.as_str());
+        let pending = unfinished.iter().any(|task| *task.node == *node.name && task.send.is_none());
+        if node.defer && !pending {
             plan.deferred.insert(node.name.as_str().into());
         } else {
             plan.tasks.push(PlannedTask { node: node.name.as_str().into(), send: None });

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::dispatch::{WAIT, digest_of};
+use crate::dispatch::{digest_of, is_in, is_wait};
 use crate::effect::{Effect, Refusal, Reply, Taken, Verdict};
 use crate::error::{ErrorClass, TaskError};
 use crate::event::{AnswerInput, LiveTimer, Question, Token};
 use crate::ids::{CallIx, InterruptId, Name, RunId, TaskId};
 use crate::interlocks::approval::{self, choice};
 use crate::record::{
-    Answer, CallHead, CallOutcome, Interrupt, InterruptKind, Op, RunKind, RunOptions, Timer, TimerKey,
+    Outcome, Answer, CallHead, CallKind, CallOutcome, Interrupt, InterruptKind, Op, RunKind, RunOptions, Timer, TimerKey,
 };
-use crate::run::{Run, root};
+use crate::run::{Run, follow_up_run, root};
 
 /// Signals kept for tasks that will ask later.
 pub(crate) const SIGNALS_MAX: usize = 1000;
@@ -39,14 +39,18 @@ impl Run {
         let entry = self.task(task).and_then(|task| task.call(ix)).cloned();
         let digest = digest_of(&question.payload);
         match entry {
-            Some(entry) if entry.head.digest != digest || entry.interrupt.is_none() => {
+            Some(entry) if entry.head.digest != digest || entry.head.kind != CallKind::Question => {
                 let text = format!("call {} was another one when it was recorded: the node does not repeat itself", ix.0);
                 self.stop_task(task, token, TaskError::new(ErrorClass::NonDeterminism, text));
             }
             Some(entry) => match entry.answer {
                 Some(answer) => self.verdict(task, token, ix, Verdict::Answered(answer)),
                 None if entry.expired => self.verdict(task, token, ix, Verdict::Expired),
-                None => self.suspend(task, token),
+                // The question was taken back (a cancelled run that goes on): it is asked anew.
+                None => {
+                    self.open_interrupt(task, ix, InterruptKind::Question, question);
+                    self.suspend(task, token);
+                }
             },
             None => {
                 self.open_interrupt(task, ix, InterruptKind::Question, question);
@@ -125,6 +129,9 @@ impl Run {
             self.record(Op::Patched { ns, changes });
         }
         if judged.iter().any(|taken| matches!(taken, Ok(Taken::Decided))) {
+            if self.state.active_run().is_none() {
+                self.reset_failed();
+            }
             self.go_on(run);
         }
         if any {
@@ -172,8 +179,18 @@ impl Run {
             let options = self.state.run.as_ref().map(|run| run.options.clone()).unwrap_or_default();
             let options = RunOptions { interrupt_before: Vec::new(), interrupt_after: Vec::new(), ..options };
             self.accept(run, RunKind::Resume, options, &Value::Null);
+            self.requeue();
+            self.arm_near();
+            self.stream_cached();
+        } else {
+            self.requeue();
         }
-        self.requeue();
+    }
+
+    /// Whether the thread goes on by itself when something it waits for happens: only when its last run paused.
+    fn is_waiting(&self) -> bool {
+        let outcome = self.state.run.as_ref().and_then(|run| run.outcome.as_ref());
+        matches!(outcome, None | Some(Outcome::Interrupted | Outcome::Waiting))
     }
 
     /// Fires everything that is due, and picks up a run that a dead process left behind.
@@ -184,7 +201,7 @@ impl Run {
             self.fire(key);
         }
         let left_behind = self.state.active_run().is_some();
-        if !due.is_empty() || left_behind {
+        if left_behind || (!due.is_empty() && self.is_waiting()) {
             self.go_on(run);
             self.log.want_flush();
             self.arm_near();
@@ -193,7 +210,7 @@ impl Run {
     }
 
     /// Near durable timers of a resumed run need a live timer again.
-    fn arm_near(&mut self) {
+    pub(crate) fn arm_near(&mut self) {
         let timers: Vec<(TimerKey, crate::ids::Timestamp)> =
             self.state.timers.iter().filter(|(key, _)| !matches!(key, TimerKey::Expire(_))).map(|(k, at)| (k.clone(), *at)).collect();
         for (key, at) in timers {
@@ -209,6 +226,9 @@ impl Run {
                     self.fire(&key);
                     if self.state.active_run().is_some() {
                         self.requeue_after(&key);
+                    } else if self.is_waiting() {
+                        let run = follow_up_run(self.now, &self.thread, self.state.minted);
+                        self.go_on(run);
                     }
                 }
             }
@@ -219,9 +239,12 @@ impl Run {
                 }
             }
             LiveTimer::Idle(task, token) => self.check_idle(task, token),
-            LiveTimer::Grace(_) => {
-                self.grace_set = false;
-                self.abort_all();
+            LiveTimer::Grace(scope) => {
+                let fails = self.failing.contains(&scope);
+                let late = self.live.iter().filter(|(_, live)| fails && is_in(&live.ns, &scope));
+                for (task, token) in late.map(|(id, live)| (*id, live.token)).collect::<Vec<_>>() {
+                    self.abort(task, token);
+                }
             }
         }
     }
@@ -291,6 +314,9 @@ impl Run {
 
     /// A named signal: the first task that waits for it takes it, else it is kept.
     pub(crate) fn signal(&mut self, run: RunId, name: Name, payload: Value) -> Result<Reply, Refusal> {
+        if self.state.graph.is_none() {
+            return Err(Refusal::Empty);
+        }
         if self.state.signals.len() >= SIGNALS_MAX {
             let text = format!("{SIGNALS_MAX} signals are waiting to be taken: no node takes them");
             return Err(Refusal::Invalid(TaskError::new(ErrorClass::Limit, text)));
@@ -300,14 +326,16 @@ impl Run {
             .frames
             .values()
             .flat_map(|frame| &frame.tasks)
-            .filter(|task| task.calls.values().any(|call| &*call.head.target == WAIT && call.outcome.is_none()))
+            .filter(|task| task.calls.values().any(|call| is_wait(&call.head) && call.outcome.is_none()))
             .map(|task| task.id)
             .collect();
         let taker = waiting.into_iter().find(|task| self.awaited_signal(*task).as_ref() == Some(&name));
         self.record(Op::Signalled { name: name.clone(), payload: payload.clone() });
         if let Some(task) = taker {
             self.take_signal(task, &name, payload);
-            self.go_on(run);
+            if self.is_waiting() {
+                self.go_on(run);
+            }
         }
         self.log.want_flush();
         Ok(Reply::Done)

@@ -3,7 +3,7 @@
 //! Invariants: what is decided becomes an op, is folded into the state at once and buffered for the next commit (I-1);
 //! an effect that the outside can see is held until the commit it depends on is durable (I-2).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::event::{Command, Event, RequestId, Token};
 use crate::ids::{CallIx, CheckpointId, Epoch, Name, Ns, RunId, Seq, TaskId, ThreadId, Timestamp, ordered_id};
 use crate::interlocks::guard::Policy;
 use crate::log::Log;
-use crate::record::{AuditEntry, CallHead, Durability, Op, Outcome};
+use crate::record::{AuditEntry, CallHead, Durability, Op, Outcome, TimerKey};
 use crate::state::{TaskState, ThreadState};
 use crate::stream::{Modes, StreamEvent};
 
@@ -101,6 +101,13 @@ pub(crate) struct Live {
     pub(crate) starting: crate::dispatch::Starting,
 }
 
+/// See [`Run::mark`].
+pub(crate) struct Mark {
+    state: ThreadState,
+    written: u64,
+    n_effects: usize,
+}
+
 /// One thread's engine: durable state, what is in flight, and the rules between them.
 pub struct Run {
     pub(crate) thread: ThreadId,
@@ -117,7 +124,10 @@ pub struct Run {
     pub(crate) modes: Modes,
     pub(crate) now: Timestamp,
     pub(crate) draining: bool,
-    pub(crate) grace_set: bool,
+    /// Frames in which a task failed for good and that are coming to rest.
+    pub(crate) failing: BTreeSet<Ns>,
+    /// Subgraphs that stand at a breakpoint of this run.
+    pub(crate) held: BTreeSet<Ns>,
     next_token: u64,
     out: Vec<Effect>,
 }
@@ -141,7 +151,8 @@ impl Run {
             modes: Modes::default(),
             now: Timestamp::default(),
             draining: false,
-            grace_set: false,
+            failing: BTreeSet::new(),
+            held: BTreeSet::new(),
             next_token: 1,
             out: Vec::new(),
         }
@@ -180,7 +191,7 @@ impl Run {
             Event::QuestionAsked { task, token, ix, question } => self.question_asked(task, token, ix, &question),
             Event::Beat { task, token } => self.beat(task, token),
             Event::Said { task, token, said } => self.said(task, token, said),
-            Event::CacheLooked { task, token, hit } => self.cache_looked(task, token, hit),
+            Event::CacheLooked { task, token, key, hit } => self.cache_looked(task, token, (key, hit)),
             Event::Persisted { seq } => self.persisted(seq),
             Event::TimerFired { timer } => self.timer_fired(timer),
             Event::Idle => self.log.want_flush(),
@@ -196,11 +207,11 @@ impl Run {
             Command::Start { run, graph, input, options, metadata } => {
                 self.start(run, &graph, input, (options, metadata))
             }
-            Command::Continue { run, options } => self.resume(run, options),
+            Command::Continue { run, options, steer } => self.resume(run, options, &steer),
             Command::Answer { run, answers, update } => self.answer(run, &answers, &update),
             Command::Wake { run } => self.wake(run),
             Command::Signal { run, name, payload } => self.signal(run, name, payload),
-            Command::Update { edits, at } => self.update(&edits, at),
+            Command::Update { ns, supersteps, at } => self.update(&ns, &supersteps, at),
             Command::Replay { run, at, options } => self.replay(run, *at, options),
             Command::Cancel { why } => self.cancel(&why),
             Command::Drain => self.drain(),
@@ -213,6 +224,9 @@ impl Run {
     }
 
     fn tag(&mut self, metadata: Value) -> Result<Reply, Refusal> {
+        if self.state.graph.is_none() {
+            return Err(Refusal::Empty);
+        }
         self.record(Op::Tagged { metadata });
         self.log.want_flush();
         Ok(Reply::Done)
@@ -220,9 +234,14 @@ impl Run {
 
     /// Does what can be done now: dispatches ready tasks, then settles when nothing moves any more.
     fn advance(&mut self) {
-        while self.state.active_run().is_some() && self.may_dispatch() {
-            let Some(task) = self.next_ready() else { break };
-            self.begin_task(task);
+        loop {
+            while self.state.active_run().is_some() && self.may_dispatch() {
+                let Some(task) = self.next_ready() else { break };
+                self.begin_task(task);
+            }
+            if !self.resolve_failed_children() {
+                break;
+            }
         }
         if self.state.active_run().is_some() && self.live.is_empty() && self.ready.is_empty() {
             self.settle();
@@ -292,6 +311,19 @@ impl Run {
         Op::Snapshot(Box::new(self.state.clone()))
     }
 
+    /// What a command did so far, to take it back when it is refused after all.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { state: self.state.clone(), written: self.log.pending(), n_effects: self.out.len() }
+    }
+
+    /// Takes back what was recorded since `mark`. Only for commands that find no active run.
+    pub(crate) fn take_back(&mut self, mark: Mark) {
+        self.state = mark.state;
+        self.log.forget_since(mark.written);
+        self.out.truncate(mark.n_effects);
+        self.views.clear();
+    }
+
     fn persisted(&mut self, seq: Seq) {
         let released = self.log.persisted(seq);
         self.out.extend(released);
@@ -342,15 +374,43 @@ impl Run {
 
     /// Ends the active run and starts the next queued one.
     pub(crate) fn end_run(&mut self, outcome: Outcome) {
+        let over = matches!(outcome, Outcome::Success | Outcome::Failed(_) | Outcome::Cancelled);
+        self.close_run(outcome);
+        if over {
+            self.next_queued();
+        }
+    }
+
+    /// Ends the active run. One that pauses keeps its place before the queued ones.
+    pub(crate) fn close_run(&mut self, outcome: Outcome) {
         let Some(run) = self.state.active_run().map(|run| run.id) else { return };
         self.abort_all();
         self.draining = false;
-        self.grace_set = false;
+        self.failing.clear();
+        self.held.clear();
+        match outcome {
+            Outcome::Interrupted => self.stream_pause(),
+            Outcome::Waiting => {}
+            _ => self.clear_retries(),
+        }
         self.record(Op::RunEnded { run, outcome: outcome.clone() });
         self.log.want_flush();
         self.hold(Effect::RunEnded { run, outcome });
+    }
+
+    /// Starts the run that has waited longest.
+    pub(crate) fn next_queued(&mut self) {
         if let Some(queued) = self.state.queue.first().cloned() {
             self.start_queued(queued);
+        }
+    }
+
+    /// Nothing repeats an attempt by itself any more; the tasks stay unfinished.
+    pub(crate) fn clear_retries(&mut self) {
+        let retries: Vec<TimerKey> =
+            self.state.timers.keys().filter(|key| matches!(key, TimerKey::Retry(_))).cloned().collect();
+        for key in retries {
+            self.record(Op::TimerCleared { key });
         }
     }
 
@@ -364,7 +424,8 @@ impl Run {
 
     pub(crate) fn abort(&mut self, task: TaskId, token: Token) {
         if let Some(live) = self.live.remove(&task) {
-            if let Some(key) = live.cache_key {
+            // While the cache is being asked, the flight is not this task's to end.
+            if let Some(key) = live.cache_key.filter(|_| !live.cache_asked) {
                 self.push(Effect::CacheRelease { key });
             }
             self.push(Effect::Abort { task, token });
@@ -377,7 +438,7 @@ pub(crate) fn root() -> Ns {
     "".into()
 }
 
-/// Id of the run that a wake-up or signal starts.
-pub fn follow_up_run(now: Timestamp, thread: &ThreadId, counter: u64) -> RunId {
+/// Id of the run that a timer of this process starts.
+pub(crate) fn follow_up_run(now: Timestamp, thread: &ThreadId, counter: u64) -> RunId {
     RunId(ordered_id(now, thread.as_str().as_bytes(), counter))
 }

@@ -6,6 +6,7 @@ use graphs::{Merge, Node, Refresh, Routing};
 use serde_json::{Map, Value, json};
 
 use crate::channels::{Change, ChangeOp};
+use crate::dispatch::is_in;
 use crate::effect::Effect;
 use crate::error::{ErrorClass, TaskError};
 use crate::event::{Cached, Goto, LiveTimer, NodeOutput, Said, Token};
@@ -16,7 +17,7 @@ use crate::record::{Hop, Op, Outcome, Plan, Source, TimerKey};
 use crate::retry;
 use crate::run::{Run, View};
 use crate::scope::TaskScope;
-use crate::state::TaskStatus;
+use crate::state::{TaskState, TaskStatus};
 use crate::stream::Mode;
 
 /// Timers this near keep the run active instead of parking it.
@@ -25,8 +26,12 @@ const NEAR: std::time::Duration = std::time::Duration::from_secs(30);
 impl Run {
     /// A dispatched node returned.
     pub(crate) fn task_done(&mut self, id: TaskId, token: Token, output: NodeOutput) {
-        if self.live(id, token).is_some_and(|live| !live.suspending) {
+        if self.live(id, token).is_some() {
             let Some(live) = self.live.remove(&id) else { return };
+            if live.suspending {
+                // It left its open question behind: what it returned does not count, the answer starts it again.
+                return self.release_cache(live.cache_key);
+            }
             self.finish_task(&live.starting, output, Vec::new(), None, live.cache_key);
         }
     }
@@ -34,10 +39,17 @@ impl Run {
     /// A dispatched node failed.
     pub(crate) fn task_broke(&mut self, id: TaskId, token: Token, error: TaskError) {
         if self.live(id, token).is_some() {
-            if let Some(key) = self.live.remove(&id).and_then(|live| live.cache_key) {
-                self.push(Effect::CacheRelease { key });
+            let Some(live) = self.live.remove(&id) else { return };
+            self.release_cache(live.cache_key);
+            if !live.suspending {
+                self.fail_task(id, error);
             }
-            self.fail_task(id, error);
+        }
+    }
+
+    fn release_cache(&mut self, key: Option<String>) {
+        if let Some(key) = key {
+            self.push(Effect::CacheRelease { key });
         }
     }
 
@@ -91,7 +103,7 @@ impl Run {
             Ok((changes, untracked, route)) => {
                 self.keep_untracked(&starting.ns, untracked);
                 match goto {
-                    Some(goto) if goto.parent => self.leave_to_parent(starting, &changes, goto),
+                    Some(goto) if goto.parent => self.leave_to_parent(starting, changes, goto),
                     _ => {
                         self.put_cache(starting, cache_key, &changes, &route);
                         self.task_finished(starting.id, changes, route, false);
@@ -99,9 +111,7 @@ impl Run {
                 }
             }
             Err(error) => {
-                if let Some(key) = cache_key {
-                    self.push(Effect::CacheRelease { key });
-                }
+                self.release_cache(cache_key);
                 self.fail_task(starting.id, error);
             }
         }
@@ -138,7 +148,7 @@ impl Run {
                 Some(Goto { to, also, .. }) => {
                     check_hops(&view.graph, &to)?;
                     let mut route = if also { declared(&seen)? } else { Vec::new() };
-                    route.extend(to);
+                    route.extend(to.into_iter().map(|hop| finish::storable_hop(&view.graph, hop)));
                     route
                 }
             };
@@ -162,13 +172,34 @@ impl Run {
         Ok((resolved.collect::<Result<_, _>>()?, Map::new(), goto.to.clone()))
     }
 
-    fn leave_to_parent(&mut self, starting: &crate::dispatch::Starting, changes: &[Change], goto: Goto) {
+    /// The subgraph ends: its parent task has these writes, and goes there instead of (or besides) its own edges.
+    fn leave_to_parent(&mut self, starting: &crate::dispatch::Starting, changes: Vec<Change>, goto: Goto) {
         let Some(parent) = self.parent_task(&starting.ns) else { return };
         self.close_child(&starting.ns);
-        self.task_finished(parent, changes.to_vec(), goto.to, false);
+        let declared = if goto.also { self.declared_route(parent, &changes) } else { Ok(Vec::new()) };
+        match declared {
+            Ok(mut route) => {
+                route.extend(goto.to);
+                self.task_finished(parent, changes, route, false);
+                self.next_visit(parent);
+            }
+            Err(error) => self.fail_task(parent, error),
+        }
     }
 
-    fn keep_untracked(&mut self, ns: &Ns, values: Map<String, Value>) {
+    fn declared_route(&mut self, task: TaskId, changes: &[Change]) -> Result<Vec<Hop>, TaskError> {
+        let starting = self.prepare(task)?;
+        let node = starting.node()?;
+        self.with_scope(&starting.ns, &starting.view, &starting.vars, |scope| {
+            let mut seen = TaskScope::new(&starting.view.graph, scope.channels, scope.vars).with_writes(changes);
+            seen.untracked = scope.untracked;
+            seen.input = scope.input;
+            seen.facts = scope.facts.clone();
+            finish::route(&starting.view, &node.then, &seen, &node.name)
+        })
+    }
+
+    pub(crate) fn keep_untracked(&mut self, ns: &Ns, values: Map<String, Value>) {
         if !values.is_empty() {
             Arc::make_mut(self.untracked.entry(ns.clone()).or_default()).extend(values);
         }
@@ -217,7 +248,7 @@ impl Run {
         } else if done {
             self.frame_done(ns);
         } else if after || stops {
-            self.end_run(Outcome::Interrupted);
+            self.stop_at_breakpoint(ns);
         } else if self.draining {
             self.end_run(Outcome::Drained);
         } else if self.over_limit() {
@@ -226,6 +257,15 @@ impl Run {
             self.end_run(Outcome::Failed(TaskError::new(ErrorClass::Limit, text)));
         } else {
             self.queue_plan(ns);
+        }
+    }
+
+    /// A subgraph at a breakpoint waits; the run pauses when nothing beside it moves any more.
+    pub(crate) fn stop_at_breakpoint(&mut self, ns: &Ns) {
+        if ns.is_empty() {
+            self.end_run(Outcome::Interrupted);
+        } else {
+            self.held.insert(ns.clone());
         }
     }
 
@@ -249,10 +289,7 @@ impl Run {
             .tasks
             .iter()
             .zip(&frame.tasks)
-            .filter_map(|(planned, task)| match &task.status {
-                TaskStatus::Finished { route, .. } => Some(Finished { node: &planned.node, route }),
-                _ => None,
-            })
+            .filter_map(|(planned, task)| as_finished(&planned.node, task))
             .collect();
         plan::next(&view.graph, &frame.plan, &finished)
     }
@@ -309,7 +346,7 @@ impl Run {
         Some(TaskError::invalid(text))
     }
 
-    fn frame_done(&mut self, ns: &Ns) {
+    pub(crate) fn frame_done(&mut self, ns: &Ns) {
         if ns.is_empty() {
             self.end_run(Outcome::Success);
             return;
@@ -321,9 +358,26 @@ impl Run {
             Ok(starting) => {
                 let output = NodeOutput { result: Some(result), ..NodeOutput::default() };
                 self.finish_task(&starting, output, Vec::new(), None, None);
+                self.next_visit(parent);
             }
             Err(error) => self.fail_task(parent, error),
         }
+    }
+
+    /// A subgraph that is kept is visited by one task at a time: the next task of the same node may enter now.
+    fn next_visit(&mut self, left: TaskId) {
+        let Some((_, frame, index)) = self.state.find_task(left) else { return };
+        let Some(node) = frame.plan.tasks.get(index).map(|planned| &planned.node) else { return };
+        let waiting: Vec<TaskId> = frame
+            .plan
+            .tasks
+            .iter()
+            .zip(&frame.tasks)
+            .filter(|(planned, task)| planned.node == *node && task.status == TaskStatus::Pending)
+            .map(|(_, task)| task.id)
+            .filter(|id| !self.ready.contains(id) && !self.live.contains_key(id))
+            .collect();
+        self.ready.extend(waiting);
     }
 
     fn frame_output(&mut self, ns: &Ns) -> Value {
@@ -340,7 +394,7 @@ impl Run {
 
     /// Ends a subgraph: its tasks are abandoned, its frame closed.
     pub(crate) fn close_child(&mut self, ns: &Ns) {
-        let inside = |other: &Ns| other == ns || crate::state::is_below(other, ns);
+        let inside = |other: &Ns| is_in(other, ns);
         let live: Vec<_> = self.live.iter().filter(|(_, l)| inside(&l.ns)).map(|(id, l)| (*id, l.token)).collect();
         for (task, token) in live {
             self.abort(task, token);
@@ -348,10 +402,29 @@ impl Run {
         let gone: Vec<TaskId> =
             self.state.frames.iter().filter(|(other, _)| inside(other)).flat_map(|(_, f)| f.tasks.iter().map(|t| t.id)).collect();
         self.ready.retain(|task| !gone.contains(task));
+        self.withdraw_of(&gone, "its subgraph ended");
+        self.failing.retain(|other| !inside(other));
+        self.held.retain(|other| !inside(other));
         self.views.retain(|other, _| !inside(other));
         self.untracked.retain(|other, _| !inside(other));
         self.open_tasks.retain(|other, _| !inside(other));
         self.record(Op::FrameClosed { ns: ns.clone() });
+    }
+
+    /// Takes back the questions and timers of tasks that will not go on.
+    pub(crate) fn withdraw_of(&mut self, tasks: &[TaskId], why: &str) {
+        let asked = self.state.interrupts.values().filter(|question| tasks.contains(&question.task));
+        let open: Vec<_> = asked.map(|question| question.id).collect();
+        let timers = self.state.timers.keys().filter(|key| match key {
+            TimerKey::Retry(task) | TimerKey::Wait(task) => tasks.contains(task),
+            TimerKey::Expire(id) => open.contains(id),
+        });
+        for key in timers.cloned().collect::<Vec<_>>() {
+            self.record(Op::TimerCleared { key });
+        }
+        for id in open {
+            self.record(Op::Withdrawn { id, why: why.to_owned() });
+        }
     }
 
     /// The task whose subgraph a namespace is.
@@ -361,7 +434,14 @@ impl Run {
         let frame = self.state.frames.get(&parent)?;
         match segment.split_once(':') {
             Some((_, task)) => TaskId::parse(task).ok(),
-            None => frame.plan.tasks.iter().zip(&frame.tasks).find(|(t, _)| &*t.node == segment).map(|(_, task)| task.id),
+            // Of several tasks that visit a kept subgraph, the first unfinished one is inside.
+            None => {
+                let mut tasks = frame.plan.tasks.iter().zip(&frame.tasks);
+                let inside = |(planned, task): &(&crate::record::PlannedTask, &TaskState)| {
+                    &*planned.node == segment && !matches!(task.status, TaskStatus::Finished { .. })
+                };
+                tasks.find(inside).map(|(_, task)| task.id)
+            }
         }
     }
 
@@ -394,6 +474,7 @@ impl Run {
         let vars = finish::handler_vars(node, error, attempts + 1);
         let detail = json!({"handler": &*handler, "class": error.class, "message": error.message});
         self.audit("runtime", "error.handled", (node, Some(task)), detail);
+        self.record(Op::TaskFailed { task, error: error.clone() });
         self.task_finished(task, Vec::new(), vec![Hop::Send(handler, Arc::new(vars))], false);
     }
 
@@ -402,17 +483,52 @@ impl Run {
         self.record(Op::TaskFailed { task, error: error.clone() });
         self.log.want_flush();
         self.stream_task_result(&ns, task, Some(&error.message));
-        if !self.live.is_empty() && !self.grace_set {
-            self.grace_set = true;
+        self.wind_down(&ns, &error);
+    }
+
+    /// What a failure stops: the subgraph that a parent task will retry or handle, else everything. Tasks at work there get
+    /// the grace period; tasks that have not begun do not begin.
+    fn wind_down(&mut self, ns: &Ns, error: &TaskError) {
+        let scope = self.failing_scope(ns, error);
+        let stopped: Vec<TaskId> = self.state.frames.iter().filter(|(other, _)| is_in(other, &scope)).flat_map(|(_, f)| f.tasks.iter().map(|t| t.id)).collect();
+        self.ready.retain(|task| !stopped.contains(task));
+        let at_work = self.live.values().any(|live| is_in(&live.ns, &scope));
+        if self.failing.insert(scope.clone()) && at_work {
             let at = self.now.plus(self.settings.grace);
-            self.push(Effect::SetTimer { timer: LiveTimer::Grace(ns), at });
+            self.push(Effect::SetTimer { timer: LiveTimer::Grace(scope), at });
         }
-        self.ready.clear();
+    }
+
+    /// The innermost frame around a failure whose parent task reacts to it; the root when none does.
+    fn failing_scope(&mut self, ns: &Ns, error: &TaskError) -> Ns {
+        let mut at = ns.clone();
+        while let Some(parent) = self.parent_task(&at) {
+            if self.parent_reacts(parent, error) {
+                return at;
+            }
+            at = parent_ns(&at).unwrap_or_else(|| "".into());
+        }
+        "".into()
+    }
+
+    /// Subgraphs that failed and have come to rest: their parent tasks retry or handle. Whether there were any.
+    pub(crate) fn resolve_failed_children(&mut self) -> bool {
+        let at_rest = |scope: &&Ns| !scope.is_empty() && !self.live.values().any(|live| is_in(&live.ns, scope));
+        let scopes: Vec<Ns> = self.failing.iter().filter(at_rest).cloned().collect();
+        let mut any = false;
+        for scope in scopes {
+            self.failing.remove(&scope);
+            let Some((parent, error)) = self.parent_task(&scope).zip(self.failure_inside(&scope)) else { continue };
+            self.close_child(&scope);
+            self.fail_task(parent, error);
+            any = true;
+        }
+        any
     }
 
     /// Nothing moves any more: the run pauses, fails or ends.
     pub(crate) fn settle(&mut self) {
-        if self.handle_child_failure() {
+        if self.find_failed_children() && self.resolve_failed_children() {
             return;
         }
         let failed = self.first_failure();
@@ -421,7 +537,7 @@ impl Run {
         if let Some(error) = failed {
             self.end_run(Outcome::Failed(error));
         } else if due_soon {
-        } else if !self.state.interrupts.is_empty() {
+        } else if !self.state.interrupts.is_empty() || !self.held.is_empty() {
             self.end_run(Outcome::Interrupted);
         } else if self.has_waiting() {
             self.end_run(Outcome::Waiting);
@@ -448,29 +564,22 @@ impl Run {
         self.state.frames.values().find_map(failed)
     }
 
-    /// A subgraph with a failed task fails its parent task, where the parent can retry or handle it.
-    fn handle_child_failure(&mut self) -> bool {
-        let failed: Vec<Ns> = self
-            .state
-            .frames
-            .iter()
-            .filter(|(ns, frame)| !ns.is_empty() && frame.tasks.iter().any(|task| task.status == TaskStatus::Failed))
-            .map(|(ns, _)| ns.clone())
-            .collect();
-        for ns in failed.into_iter().rev() {
-            let Some((parent, error)) = self.parent_task(&ns).zip(self.frame_failure(&ns)) else { continue };
-            if self.parent_reacts(parent, &error) {
-                self.close_child(&ns);
-                self.fail_task(parent, error);
-                return true;
+    /// After a load: failures that a dead process recorded and did not come to handle.
+    fn find_failed_children(&mut self) -> bool {
+        let inner = self.state.frames.iter().filter(|(ns, _)| !ns.is_empty());
+        let failed: Vec<Ns> = inner.filter(|(_, frame)| frame.tasks.iter().any(is_failed)).map(|(ns, _)| ns.clone()).collect();
+        for ns in failed {
+            if let Some(error) = self.failure_inside(&ns) {
+                let scope = self.failing_scope(&ns, &error);
+                self.failing.insert(scope);
             }
         }
-        false
+        self.failing.iter().any(|scope| !scope.is_empty())
     }
 
-    fn frame_failure(&self, ns: &Ns) -> Option<TaskError> {
-        let frame = self.state.frames.get(ns)?;
-        frame.tasks.iter().find(|task| task.status == TaskStatus::Failed)?.error.clone()
+    fn failure_inside(&self, scope: &Ns) -> Option<TaskError> {
+        let inside = self.state.frames.iter().filter(|(ns, _)| is_in(ns, scope));
+        inside.flat_map(|(_, frame)| &frame.tasks).find(|task| is_failed(task))?.error.clone()
     }
 
     fn parent_reacts(&mut self, parent: TaskId, error: &TaskError) -> bool {
@@ -483,6 +592,19 @@ impl Run {
         node.is_some_and(|node| {
             node.on_error.is_some() || retry::delay(&node.retry, error, attempts, (parent, self.settings.seed)).is_some()
         })
+    }
+}
+
+fn is_failed(task: &TaskState) -> bool {
+    task.status == TaskStatus::Failed
+}
+
+/// A finished task as planning sees it; one whose failure was handled arms no join.
+pub(crate) fn as_finished<'a>(node: &'a Name, task: &'a TaskState) -> Option<Finished<'a>> {
+    match &task.status {
+        TaskStatus::Finished { route, .. } if task.error.is_some() => Some(Finished { node: "", route }),
+        TaskStatus::Finished { route, .. } => Some(Finished { node, route }),
+        _ => None,
     }
 }
 

@@ -249,9 +249,8 @@ impl ThreadState {
             Op::Tagged { metadata } => self.tag(metadata),
             Op::Patched { ns, changes } => {
                 if let Some(frame) = self.frames.get_mut(ns) {
-                    let changes: Vec<&Change> = changes.iter().collect();
                     let version = frame.version();
-                    channels::apply(&mut frame.channels, &changes, version);
+                    channels::patch(&mut frame.channels, changes, version);
                 }
             }
             Op::Migrated { digest, renames } => self.migrate(digest, renames),
@@ -294,9 +293,24 @@ impl ThreadState {
 
     fn migrate(&mut self, digest: &GraphDigest, renames: &BTreeMap<Name, Name>) {
         self.digest = Some(digest.clone());
+        let rename = |name: &Name| renames.get(name).unwrap_or(name).clone();
+        let frames = std::mem::take(&mut self.frames);
+        self.frames = frames.into_iter().map(|(ns, frame)| (rename_ns(&ns, renames), frame)).collect();
+        for interrupt in self.interrupts.values_mut() {
+            if interrupt.ns.is_empty() {
+                interrupt.node = rename(&interrupt.node);
+            }
+            interrupt.ns = rename_ns(&interrupt.ns, renames);
+        }
         let Some(frame) = self.frames.get_mut("") else { return };
         frame.digest = digest.clone();
-        let rename = |name: &Name| renames.get(name).unwrap_or(name).clone();
+        for task in &mut frame.tasks {
+            if let TaskStatus::Finished { route, .. } = &mut task.status {
+                for Hop::Node(name) | Hop::Send(name, _) in route {
+                    *name = rename(name);
+                }
+            }
+        }
         for task in &mut frame.plan.tasks {
             task.node = rename(&task.node);
         }
@@ -304,9 +318,6 @@ impl ThreadState {
         frame.plan.joins =
             joins.into_iter().map(|(node, seen)| (rename(&node), seen.iter().map(rename).collect())).collect();
         frame.plan.deferred = frame.plan.deferred.iter().map(rename).collect();
-        for interrupt in self.interrupts.values_mut().filter(|i| i.ns.is_empty()) {
-            interrupt.node = rename(&interrupt.node);
-        }
     }
 
     fn apply_run(&mut self, op: &Op, at: Timestamp) {
@@ -342,10 +353,16 @@ impl ThreadState {
         match op {
             Op::FrameOpened { ns, graph, digest, keep } => self.open_frame(ns, graph, digest, *keep),
             Op::FrameClosed { ns } => self.close_frame(ns),
-            Op::Rewound { ns, frame, .. } => drop(self.frames.insert(ns.clone(), (**frame).clone())),
+            Op::Rewound { ns, frame, .. } => {
+                if ns.is_empty() {
+                    self.frames.clear();
+                }
+                self.frames.insert(ns.clone(), (**frame).clone());
+            }
             Op::Checkpoint { ns, id, source, changes, plan } => {
                 self.minted += 1;
-                if *source == Source::Loop {
+                let entered = self.frames.get(ns).is_some_and(Frame::is_at_entry);
+                if *source == Source::Loop && !entered {
                     self.supersteps += 1;
                     if let Some(run) = &mut self.run {
                         run.supersteps += 1;
@@ -497,6 +514,10 @@ fn question_head(interrupt: &Interrupt) -> CallHead {
 fn apply_task(task: &mut TaskState, op: &Op) {
     match op {
         Op::TaskFinished { changes, route, cached, .. } => {
+            // A handled failure is one that was recorded just before: its error stays to be seen.
+            if task.status != TaskStatus::Failed {
+                task.error = None;
+            }
             task.status = TaskStatus::Finished { changes: changes.clone(), route: route.clone(), cached: *cached };
         }
         Op::AttemptFailed { error, .. } => {
@@ -513,6 +534,7 @@ fn apply_task(task: &mut TaskState, op: &Op) {
             task.status = TaskStatus::Pending;
             task.attempts = 0;
             cut_journal(task);
+            reopen_failed_call(task);
         }
         Op::CallPlanned { ix, head, .. } => drop(task.entry(*ix, Some(head)).map(|entry| entry.begun)),
         Op::CallBegun { ix, head, .. } => {
@@ -545,6 +567,23 @@ fn cut_journal(task: &mut TaskState) {
     }
 }
 
+/// A task that is reset makes its failed call again, unless nobody knows whether it happened: then it is in doubt.
+fn reopen_failed_call(task: &mut TaskState) {
+    for call in task.calls.values_mut() {
+        if let Some(CallOutcome::Err(error)) = &call.outcome {
+            call.begun = call.begun && error.class.leaves_doubt();
+            call.outcome = None;
+        }
+    }
+}
+
+/// The first segment of a namespace is a node of the root graph.
+fn rename_ns(ns: &Ns, renames: &BTreeMap<Name, Name>) -> Ns {
+    let end = ns.find([':', '|']).unwrap_or(ns.len());
+    let (node, rest) = ns.split_at(end);
+    renames.get(node).map_or_else(|| ns.clone(), |new| format!("{new}{rest}").into())
+}
+
 impl Frame {
     fn checkpoint(&mut self, ns: &str, id: CheckpointId, source: Source, next: (&[Change], &Plan), at: Timestamp) {
         let (changes, plan) = next;
@@ -564,6 +603,17 @@ impl Frame {
         self.at = at;
         self.plan = plan.clone();
         self.tasks = planned(id, ns, plan);
+    }
+
+    /// The frame as it was when its checkpoint was made: no task has begun.
+    #[must_use]
+    pub fn afresh(&self, ns: &str) -> Self {
+        Self { tasks: planned(self.checkpoint, ns, &self.plan), ..self.clone() }
+    }
+
+    /// Whether this is the checkpoint of an input, before the graph's entry.
+    pub fn is_at_entry(&self) -> bool {
+        self.plan.tasks.first().is_some_and(|task| &*task.node == crate::plan::START)
     }
 
     fn version(&self) -> u64 {

@@ -171,9 +171,40 @@ impl Run {
         }
     }
 
+    /// A pause shows the state as it is, with the open questions.
+    pub(crate) fn stream_pause(&mut self) {
+        let Some(frame) = self.state.root().filter(|_| self.modes.has(Mode::Values)) else { return };
+        let mut values = channels::values(&frame.channels);
+        let open: Vec<Value> = self.state.interrupts.values().map(show_interrupt).collect();
+        if let Some(map) = values.as_object_mut() {
+            map.insert("__interrupt__".to_owned(), Value::Array(open));
+        }
+        self.emit_durable(Mode::Values, &"".into(), values);
+    }
+
+    /// Tasks that finished in an earlier run of the same superstep are shown again, marked as restored.
+    pub(crate) fn stream_cached(&mut self) {
+        if !self.modes.has(Mode::Updates) {
+            return;
+        }
+        let mut shown = Vec::new();
+        for (ns, frame) in self.state.frames.iter().filter(|(_, frame)| !frame.asleep) {
+            for (planned, task) in frame.plan.tasks.iter().zip(&frame.tasks) {
+                if matches!(task.status, TaskStatus::Finished { .. }) {
+                    let data = json!({ planned.node.to_string(): task_update(task).0, "__metadata__": {"cached": true} });
+                    shown.push((ns.clone(), data));
+                }
+            }
+        }
+        for (ns, data) in shown {
+            self.emit(Mode::Updates, &ns, data);
+        }
+    }
+
     pub(crate) fn stream_checkpoint(&mut self, ns: &Ns) {
         let Some(frame) = self.state.frames.get(ns) else { return };
-        let values = self.modes.has(Mode::Values).then(|| channels::values(&frame.channels));
+        let shows_values = self.modes.has(Mode::Values) && frame.source != Source::Input;
+        let values = shows_values.then(|| channels::values(&frame.channels));
         let checkpoint = (self.modes.has(Mode::Checkpoints) || self.modes.has(Mode::Debug))
             .then(|| show_checkpoint(self.thread.as_str(), ns, frame));
         if let Some(values) = values {
