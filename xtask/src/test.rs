@@ -21,6 +21,9 @@ use crate::{shell, tidy};
 /// Lines of a failed stage's log that are shown; the rest is in the file.
 const MAX_SHOWN_LINES: usize = 400;
 
+/// Worlds of the stage `sim`.
+const SIM_SEEDS: &str = "100000";
+
 /// The command of [`Work::Filtered`], but for the filter. The whole workspace, so that nothing is built twice.
 const FILTERED_TESTS: &[&str] =
     &["cargo", "nextest", "run", "--workspace", "--locked", "--no-fail-fast", "--success-output", "immediate", "-E"];
@@ -59,6 +62,11 @@ pub(crate) struct Stage {
 impl Stage {
     const fn light(name: &'static str, about: &'static str, needs: &'static [Tool], work: Work) -> Self {
         Self { name, about, weight: Weight::Light, needs, env: &[], work }
+    }
+
+    /// Left out with `--quick`.
+    const fn only_in_full_runs(self) -> Self {
+        Self { weight: Weight::Heavy, ..self }
     }
 
     /// Tests that also run in `nextest`, here with the settings that make them long.
@@ -106,6 +114,13 @@ pub(crate) const STAGES: &[Stage] = &[
         &[tools::CC],
         Work::Tests(&["cargo", "test", "--doc", "--workspace", "--locked"]),
     ),
+    Stage::light(
+        "sim",
+        "the engine in seeded worlds full of faults: same end, no repeated effect, no stale writer",
+        &[tools::CC],
+        Work::Program(&["cargo", "run", "--locked", "--profile", "ci", "--package", "sim", "--", "--seeds", SIM_SEEDS]),
+    )
+    .only_in_full_runs(),
     Stage::heavy(
         "power-cuts",
         "2,000 power cuts on each store lose nothing that was acknowledged",

@@ -1,8 +1,9 @@
 //! Numbered invariants: each says what holds it, what it names exists, and each reference in code leads to one.
 //!
 //! In `ARCHITECTURE.md` an invariant is a paragraph or list item that opens with its number in bold, `**I-3**`, and names in
-//! backticks after the words `Held by` the tests, checks of `cargo xtask tidy`, stages of `cargo xtask test` or lints that
-//! keep it.
+//! backticks after the words `Held by` at least one test (or the start of the names of several), fuzz target, check of
+//! `cargo xtask tidy`, stage of `cargo xtask test` or lint that keeps it. Other names there (a type, a function, a file, a
+//! crate) must exist too.
 
 use std::collections::BTreeSet;
 
@@ -21,21 +22,16 @@ pub(super) fn check(tree: &Tree) -> Vec<Problem> {
         return vec![Problem::new(PAGE, 1, "has no invariant: open a paragraph with `**I-1**`")];
     }
     let holders = holders(tree);
+    let named = named(tree);
     let mut problems = Vec::new();
-    for invariant in &invariants {
-        if invariant.held_by.is_empty() {
-            problems.push(Problem::new(
-                PAGE,
-                invariant.line,
-                format!("{} does not say what holds it: `Held by` and a name in backticks", invariant.number),
-            ));
+    for Invariant { number, line, held_by } in &invariants {
+        if !held_by.iter().any(|name| holds(name, &holders)) {
+            let text =
+                format!("{number} does not say what holds it: `Held by` and a test, check, stage or lint in backticks");
+            problems.push(Problem::new(PAGE, *line, text));
         }
-        for name in invariant.held_by.iter().filter(|name| !exists(name, &holders)) {
-            problems.push(Problem::new(
-                PAGE,
-                invariant.line,
-                format!("{} is held by `{name}`, which is no test, check, stage or lint", invariant.number),
-            ));
+        for name in held_by.iter().filter(|name| !holds(name, &holders) && !named.contains(last_part(name))) {
+            problems.push(Problem::new(PAGE, *line, format!("{number} names `{name}`, which does not exist")));
         }
     }
     let numbers: BTreeSet<&str> = invariants.iter().map(|invariant| invariant.number.as_str()).collect();
@@ -83,15 +79,41 @@ fn holders(tree: &Tree) -> BTreeSet<String> {
         if file.is_test_line(1) {
             names.insert(file.path.clone());
         }
+        let target = file.path.strip_prefix("fuzz/fuzz_targets/").and_then(|name| name.strip_suffix(".rs"));
+        names.extend(target.map(str::to_owned));
     }
     names.extend(tree.with_suffix("clippy.toml").map(|file| file.path.clone()));
     names
 }
 
-/// A lint is named with its tool; a test may be named with its module.
-fn exists(name: &str, holders: &BTreeSet<String>) -> bool {
-    let last = name.rsplit("::").next().unwrap_or(name);
-    name.starts_with("clippy::") || name.starts_with("rustc::") || holders.contains(name) || holders.contains(last)
+/// Whether the name is of something that can fail: a lint is named with its tool, tests may be named by their start.
+fn holds(name: &str, holders: &BTreeSet<String>) -> bool {
+    let last = last_part(name);
+    let is_start = holders.range(last.to_owned()..).next().is_some_and(|holder| holder.starts_with(last));
+    name.starts_with("clippy::") || name.starts_with("rustc::") || is_start
+}
+
+/// The name without its module.
+fn last_part(name: &str) -> &str {
+    name.rsplit("::").next().unwrap_or(name)
+}
+
+/// Whatever else an invariant may mention: files, crates, functions and types.
+fn named(tree: &Tree) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for (file, rust) in tree.rust_files() {
+        names.insert(file.path.clone());
+        names.insert(file.crate_dir().replace('/', "-"));
+        names.extend(rust.functions.iter().map(|function| function.name.clone()));
+        let items = rust.syntax.as_ref().map(|syntax| syntax.items.as_slice()).unwrap_or_default();
+        names.extend(items.iter().filter_map(|item| match item {
+            syn::Item::Struct(item) => Some(item.ident.to_string()),
+            syn::Item::Enum(item) => Some(item.ident.to_string()),
+            syn::Item::Trait(item) => Some(item.ident.to_string()),
+            _ => None,
+        }));
+    }
+    names
 }
 
 fn dangling_references(tree: &Tree, numbers: &BTreeSet<&str>) -> Vec<Problem> {
@@ -127,16 +149,19 @@ mod tests {
         let clippy = ("graphs/clippy.toml", "");
         let code = ("graphs/src/a.rs", "//! A.\n// I-2 and I-9 matter here.\n");
         let problems = found(check, &[(PAGE, PAGE_TEXT), clippy, code]);
-        assert_eq!(problems.len(), 3, "{problems:?}");
-        assert!(problems[0].starts_with("ARCHITECTURE.md:6: I-2 is held by `order_is_declared`, which is no test"));
-        assert!(problems[1].starts_with("ARCHITECTURE.md:8: I-3 does not say what holds it"));
-        assert!(problems[2].starts_with("graphs/src/a.rs:2: I-9 is not an invariant"));
+        assert_eq!(problems.len(), 4, "{problems:?}");
+        assert!(problems[0].starts_with("ARCHITECTURE.md:6: I-2 does not say what holds it"));
+        assert_eq!(problems[1], "ARCHITECTURE.md:6: I-2 names `order_is_declared`, which does not exist");
+        assert!(problems[2].starts_with("ARCHITECTURE.md:8: I-3 does not say what holds it"));
+        assert!(problems[3].starts_with("graphs/src/a.rs:2: I-9 is not an invariant"));
         assert_eq!(found(check, &[]).len(), 1);
     }
 
     #[test]
     fn a_named_test_holds_an_invariant() {
-        let page = "# A\n\n**I-2** Order. Held by `core::order_is_declared`.\n";
+        let page =
+            "# A\n\n**I-2** Order. Held by `core::order_is_declared`.\n\n**I-3** The same, `order_is`, and `graphs`.\n";
+        let page = &page.replace("The same,", "Held by");
         let test = ("graphs/src/a.rs", "//! A.\n#[cfg(test)]\nmod tests {\n    fn order_is_declared() {}\n}\n");
         assert_eq!(found(check, &[(PAGE, page), test]), [] as [&str; 0]);
     }
