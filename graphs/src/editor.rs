@@ -104,6 +104,8 @@ const DURATION_PATTERN: &str = r"^\s*([0-9]*\.?[0-9]*\s*[a-z]+\s*)+$";
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::disallowed_methods, reason = "tests compare with the checked-in file")]
+
     use std::path::Path;
 
     use super::*;

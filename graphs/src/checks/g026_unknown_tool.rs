@@ -36,10 +36,9 @@ pub(crate) fn check(cx: &Cx<'_>, findings: &mut Vec<Finding>) {
 }
 
 fn check_call(call: &CallSpec, tools: &[String], findings: &mut Vec<Finding>) {
-    if let Some(name) = call.tool.template.as_const().and_then(|name| name.as_str()) {
-        if !tools.iter().any(|tool| tool == name) {
-            findings.push(unknown(call.tool.span, name, tools));
-        }
+    let constant = call.tool.template.as_const().and_then(|name| name.as_str());
+    if let Some(name) = constant.filter(|name| !tools.iter().any(|tool| tool == name)) {
+        findings.push(unknown(call.tool.span, name, tools));
     }
 }
 

@@ -1,5 +1,7 @@
 //! The pages in `docs/errors`: made from the headers of the checks, and their examples tried.
 
+#![allow(clippy::disallowed_methods, reason = "tests read the checks and write their pages")]
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 

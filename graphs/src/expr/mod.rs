@@ -8,6 +8,7 @@ mod ast;
 mod eval;
 mod filters;
 mod functions;
+mod kinds;
 #[cfg(test)]
 mod language;
 mod ops;

@@ -29,10 +29,9 @@ impl Lower<'_> {
         channels.extend(keys_of(fields.get("start_state")));
         nodes.extend(keys_of(fields.get("agents")));
         let answers = fields.get("answers").map_or_else(Vec::new, |field| self.answers(field, &mut nodes));
-        if let Some(field) = fields.get("expect") {
-            if let Some(expect) = self.fields(field.value, &keys::EXPECT, field.key_span) {
-                self.expect(&expect, &mut channels, &mut nodes);
-            }
+        let expect = fields.get("expect").and_then(|field| self.fields(field.value, &keys::EXPECT, field.key_span));
+        if let Some(expect) = expect {
+            self.expect(&expect, &mut channels, &mut nodes);
         }
         let mut mapping = |key| fields.get(key).map_or_else(|| json!({}), |field| self.object(field));
         let (tools, agents, functions) = (mapping("tools"), mapping("agents"), mapping("functions"));

@@ -1,0 +1,151 @@
+//! Filters on text, numbers and JSON.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::expr::filters::{Filtered, own, text, wants};
+use crate::expr::value::{Given, Work, from_f64, from_integer};
+
+pub(super) fn text_filter<'e>(work: &Work, value: &Value, change: fn(&str) -> String) -> Filtered<'e> {
+    let text = text(value)?;
+    work.spend_bytes(text.len())?;
+    own(change(text))
+}
+
+pub(super) fn capitalized(text: &str) -> String {
+    let mut chars = text.chars();
+    chars
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(chars.flat_map(char::to_lowercase)).collect())
+}
+
+pub(super) fn titled(text: &str) -> String {
+    let mut starts = true;
+    let mut titled = String::with_capacity(text.len());
+    for c in text.chars() {
+        if starts {
+            titled.extend(c.to_uppercase());
+        } else {
+            titled.extend(c.to_lowercase());
+        }
+        starts = !c.is_alphanumeric();
+    }
+    titled
+}
+
+pub(super) fn absolute<'e>(value: &Value) -> Filtered<'e> {
+    match (value.as_i64(), value.as_f64()) {
+        (Some(integer), _) => from_integer(i128::from(integer).abs()).map(Cow::Owned),
+        (None, Some(_)) if value.is_u64() => own(value.clone()),
+        (None, Some(float)) => from_f64(float.abs()).map(Cow::Owned),
+        (None, None) => wants("a number", value),
+    }
+}
+
+pub(super) fn to_float<'e>(value: &Value) -> Filtered<'e> {
+    let float = match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
+        Value::Bool(flag) => Some(f64::from(u8::from(*flag))),
+        _ => None,
+    };
+    float.map_or_else(|| wants("a number", value), |float| from_f64(float).map(Cow::Owned))
+}
+
+pub(super) fn to_int<'e>(value: &Value) -> Filtered<'e> {
+    if value.is_i64() || value.is_u64() {
+        return own(value.clone());
+    }
+    if let Some(integer) = value.as_str().and_then(|text| text.trim().parse::<i64>().ok()) {
+        return own(integer);
+    }
+    let float = to_float(value)?.as_f64().unwrap_or(f64::NAN).trunc();
+    // Converting saturates; 2^127 is far outside of what `from_integer` lets pass.
+    from_integer(float as i128).map(Cow::Owned)
+}
+
+pub(super) fn round<'e>(_: &Work, value: Cow<'e, Value>, given: Given<'e>) -> Filtered<'e> {
+    let precision = given.integer(0)?.unwrap_or(0);
+    if value.is_i64() || value.is_u64() {
+        return Ok(value);
+    }
+    let Some(float) = value.as_f64() else { return wants("a number", &value) };
+    let scale = 10f64.powi(i32::try_from(precision.clamp(-300, 300)).unwrap_or(0));
+    let rounded = (float * scale).round() / scale;
+    from_f64(if rounded.is_finite() { rounded } else { float }).map(Cow::Owned)
+}
+
+pub(super) fn replace<'e>(work: &Work, value: Cow<'e, Value>, given: Given<'e>) -> Filtered<'e> {
+    let text = text(&value)?;
+    let (from, to) = (given.text(0)?.unwrap_or(""), given.text(1)?.unwrap_or(""));
+    work.spend_bytes(text.len())?;
+    let n_found = text.matches(from).count();
+    work.spend_bytes(text.len().saturating_add(n_found.saturating_mul(to.len())))?;
+    own(text.replace(from, to))
+}
+
+pub(super) fn pieces<'e>(work: &Work, value: &Value, cut: impl Fn(&str) -> Vec<&str>) -> Filtered<'e> {
+    let text = text(value)?;
+    work.spend(text.len() as u64)?;
+    own(cut(text).into_iter().map(str::to_owned).collect::<Vec<_>>())
+}
+
+pub(super) fn split<'e>(work: &Work, value: Cow<'e, Value>, given: Given<'e>) -> Filtered<'e> {
+    match given.text(0)? {
+        Some("") => Err("the separator must not be empty".to_owned()),
+        Some(separator) => pieces(work, &value, |text| text.split(separator).collect()),
+        None => pieces(work, &value, |text| text.split_whitespace().collect()),
+    }
+}
+
+pub(super) fn trim<'e>(work: &Work, value: Cow<'e, Value>, given: Given<'e>) -> Filtered<'e> {
+    let text = text(&value)?;
+    work.spend_bytes(text.len())?;
+    match given.text(0)? {
+        None => own(text.trim()),
+        Some(chars) => {
+            work.spend((text.len() as u64).saturating_mul(chars.len() as u64))?;
+            own(text.trim_matches(|c| chars.contains(c)))
+        }
+    }
+}
+
+pub(super) fn truncate<'e>(work: &Work, value: Cow<'e, Value>, given: Given<'e>) -> Filtered<'e> {
+    let text = text(&value)?;
+    work.spend_bytes(text.len())?;
+    let n_chars = usize::try_from(given.integer(0)?.unwrap_or(0)).map_err(|_| "the length must not be negative")?;
+    match text.char_indices().nth(n_chars) {
+        None => own(text),
+        Some((cut, _)) => own(format!("{}…", text.get(..cut).unwrap_or(""))),
+    }
+}
+
+pub(super) fn indent<'e>(work: &Work, value: Cow<'e, Value>, given: Given<'e>) -> Filtered<'e> {
+    let text = text(&value)?;
+    let width = usize::try_from(given.integer(0)?.unwrap_or(0)).map_err(|_| "the width must not be negative")?;
+    work.spend_bytes(text.len().saturating_add(width.saturating_mul(text.lines().count())))?;
+    own(text.replace('\n', &format!("\n{}", " ".repeat(width))))
+}
+
+pub(super) fn to_json<'e>(work: &Work, value: Cow<'e, Value>, given: Given<'e>) -> Filtered<'e> {
+    work.spend_value(&value)?;
+    let written = match given.get(0) {
+        None | Some(Value::Bool(false) | Value::Null) => serde_json::to_string(&value),
+        Some(_) => serde_json::to_string_pretty(&value),
+    };
+    written.map_or_else(|error| Err(error.to_string()), own)
+}
+
+pub(super) fn from_json<'e>(work: &Work, value: Cow<'e, Value>, _: Given<'e>) -> Filtered<'e> {
+    let text = text(&value)?;
+    work.spend(text.len() as u64)?;
+    serde_json::from_str::<Value>(text).map(Cow::Owned).map_err(|error| format!("not JSON: {error}"))
+}
+
+pub(super) fn digest<'e>(work: &Work, value: Cow<'e, Value>, _: Given<'e>) -> Filtered<'e> {
+    work.spend_value(&value)?;
+    let canonical = crate::digest::canonical(&value);
+    own(hex::encode(Sha256::digest(canonical.as_bytes())))
+}
