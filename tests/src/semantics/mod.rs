@@ -1,0 +1,4 @@
+//! What the engine promises, case by case: the B rows (behaviour to match) and the X rows (behaviour to better).
+
+mod failures;
+mod planning;
