@@ -1,7 +1,6 @@
 //! What is wrong with a graph file: data until the edge, rendered as text or JSON.
 
 use std::fmt;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -107,7 +106,12 @@ impl Diagnostics {
     pub(crate) fn push(&mut self, finding: Finding) {
         if self.items.len() >= DIAGNOSTICS_MAX {
             self.n_dropped += 1;
-            return;
+            // An error is never lost to a warning, or a broken graph would pass.
+            let warning = self.items.iter().position(|item| item.severity == Severity::Warning);
+            match warning.filter(|_| finding.severity == Severity::Error) {
+                Some(ix) => self.items.swap_remove(ix),
+                None => return,
+            };
         }
         let span = self.source.clamp(finding.span);
         let (line, column) = self.source.position(span.start);
@@ -214,10 +218,8 @@ impl Diagnostic {
         for c in self.source_line.chars().take(self.column - 1) {
             line.push(if c == '\t' { '\t' } else { ' ' });
         }
-        let n_after = self.source_line.chars().count().saturating_sub(self.column - 1);
-        let width = (self.span.end - self.span.start).clamp(1, n_after.max(1));
-        let width = self.covered_chars(width);
-        let _ = write!(line, "{}", "^".repeat(width));
+        let width = self.covered_chars(self.span.end - self.span.start);
+        line.push_str(&"^".repeat(width));
         line
     }
 
@@ -231,5 +233,48 @@ impl Diagnostic {
             fits
         });
         covered.count().max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn an_error_is_never_lost_among_warnings() {
+        let mut diagnostics = Diagnostics::new(Source::new("g.yaml", "a"));
+        for ix in 0..DIAGNOSTICS_MAX * 2 {
+            diagnostics.push(Finding::warning("G020", Span::new(0, 1), format!("warning {ix}")));
+        }
+        assert!(!diagnostics.has_errors());
+        diagnostics.push(Finding::error("G007", Span::new(0, 1), "an error"));
+        assert!(diagnostics.has_errors());
+        assert_eq!(diagnostics.len(), DIAGNOSTICS_MAX);
+    }
+
+    #[test]
+    fn underlines_count_characters_and_keep_tabs() {
+        let mut diagnostics = Diagnostics::new(Source::new("g.yaml", "\tnäme: wört\nrest"));
+        diagnostics.push(Finding::error("G007", Span::new(8, 13), "here"));
+        diagnostics.push(Finding::error("G007", Span::new(8, 18), "over the end of the line").help("help"));
+        diagnostics.push(Finding::error("G007", Span::new(8, 13), "here"));
+        expect![[r#"
+            error[G007]: here
+             --> g.yaml:1:8
+              |
+            1 | 	näme: wört
+              | 	      ^^^^
+
+            error[G007]: over the end of the line
+             --> g.yaml:1:8
+              |
+            1 | 	näme: wört
+              | 	      ^^^^
+              = help: help
+
+        "#]]
+        .assert_eq(&diagnostics.sorted().to_string());
     }
 }

@@ -3,7 +3,7 @@
 use expect_test::{Expect, expect};
 
 use crate::checks::testing::check_ok;
-use crate::{CompiledGraph, OpenCatalog, check, parse};
+use crate::{CompiledGraph, Kind, Merge, OpenCatalog, SetValue, check, parse};
 
 /// The example of the design document, with the schemas it refers to.
 pub(crate) const INCIDENT: &str = include_str!("language_tests/incident.yaml");
@@ -111,4 +111,53 @@ fn json_diagnostics() {
           }
         ]"#]]
     .assert_eq(&serde_json::to_string_pretty(&errors.to_json()).unwrap());
+}
+
+#[test]
+fn a_large_graph_is_checked() {
+    let n_nodes = 5_000;
+    let mut text = "graph: g\nnodes:\n".to_owned();
+    for ix in 0..n_nodes {
+        let next = if ix + 1 < n_nodes { format!("n{}", ix + 1) } else { "end".to_owned() };
+        text.push_str(&format!("  n{ix}: {{ emit: 1, then: {next} }}\n"));
+    }
+    text.push_str("start: n0\n");
+    assert_eq!(compiled(&text).nodes().len(), n_nodes);
+}
+
+#[test]
+fn defaults_reach_every_node_and_its_own_policy_wins() {
+    let graph = compiled(
+        "graph: g\ndefaults: { retry: { attempts: 5 }, timeout: 30s, on_error: h, breaker: {} }\nnodes:\n  a: { tool: x.y, timeout: { idle: 5s }, then: end }\n  h: { emit: 1, then: end }\nstart: a\n",
+    );
+    let (a, h) = (graph.node_by_name("a").unwrap(), graph.node_by_name("h").unwrap());
+    assert_eq!((a.retry[0].attempts, a.timeout.run, a.on_error), (5, None, Some(h.ix)));
+    assert_eq!((h.retry[0].attempts, h.timeout.run.map(|run| run.as_secs()), h.on_error), (5, Some(30), None));
+    assert_eq!(a.breaker.map(|breaker| (breaker.failures, breaker.cooldown.as_secs())), Some((3, 900)));
+}
+
+#[test]
+fn waiters_and_positions() {
+    let graph = compiled(
+        "graph: g\nstate: { x: { merge: sum } }\nnodes:\n  j: { emit: 1, after: [a, b], then: end }\n  a: { set: { x: { overwrite: 1 } } }\n  b: { set: { x: 2 } }\nstart: [a, b]\n",
+    );
+    let ix = |name: &str| graph.node_ix(name).unwrap();
+    assert_eq!(graph.waiters(ix("a")), [ix("j")]);
+    assert_eq!(graph.waiters(ix("j")), []);
+    assert_eq!(graph.nodes().iter().map(|node| node.name.as_str()).collect::<Vec<_>>(), ["j", "a", "b"]);
+    assert!(
+        matches!(&graph.node_by_name("a").unwrap().kind, Kind::Set(writes) if matches!(writes[0].1, SetValue::Overwrite(_)))
+    );
+    assert_eq!(graph.channel("x").map(|(ix, channel)| (ix.index(), &channel.merge)), Some((0, &Merge::Sum)));
+    assert_eq!(graph.limits().recursion, 1_000);
+}
+
+#[test]
+fn a_compiled_graph_can_be_shared() {
+    fn is_shared<T: Send + Sync + 'static>() {}
+    is_shared::<CompiledGraph>();
+    is_shared::<crate::Expr>();
+    is_shared::<crate::Template>();
+    is_shared::<crate::Schema>();
+    is_shared::<crate::Diagnostics>();
 }

@@ -118,10 +118,6 @@ fn compile_with_warnings(parsed: &Parsed, catalog: &dyn Catalog) -> Result<(Comp
     }
     match compile::build(&cx, &parsed.source) {
         Some(graph) => Ok((graph, diagnostics)),
-        None => Err(diagnostics.with(Finding::error(
-            "G000",
-            Span::default(),
-            "a name of this graph does not resolve, and no check has said so; this is a mistake of the compiler",
-        ))),
+        None => Err(diagnostics.with(checks::g007_unknown_node::unresolved())),
     }
 }

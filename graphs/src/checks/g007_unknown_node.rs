@@ -14,6 +14,7 @@
 
 use crate::diagnostics::Finding;
 use crate::resolve::Cx;
+use crate::source::Span;
 
 pub(crate) const CODE: &str = "G007";
 
@@ -32,6 +33,12 @@ pub(crate) fn check(cx: &Cx<'_>, findings: &mut Vec<Finding>) {
             (_, candidates) => finding.candidates(candidates.to_vec()),
         });
     }
+}
+
+/// What is said if a name does not resolve and no check has noticed: a graph is then refused all the same.
+pub(crate) fn unresolved() -> Finding {
+    Finding::error(CODE, Span::default(), "a name in this graph does not resolve")
+        .help("report this: a check is missing")
 }
 
 /// A few of the nodes there are.
