@@ -50,7 +50,9 @@ pub enum EnvelopeError {
         id: String,
     },
     /// Not encrypted although a key is configured.
-    #[error("the record is not encrypted although an encryption key is configured; `interlock store rekey` rewrites old records")]
+    #[error(
+        "the record is not encrypted although an encryption key is configured; `interlock store rekey` rewrites old records"
+    )]
     NotEncrypted,
     /// The body does not unpack.
     #[error("the record's body does not unpack")]

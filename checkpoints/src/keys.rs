@@ -23,7 +23,9 @@ pub type KeyId = [u8; KEY_ID_LEN];
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// Wrong length or alphabet.
-    #[error("an encryption key must be 32 bytes as 64 hex digits or as base64; this one is neither. `openssl rand -hex 32` makes one")]
+    #[error(
+        "an encryption key must be 32 bytes as 64 hex digits or as base64; this one is neither. `openssl rand -hex 32` makes one"
+    )]
     Form,
     /// Too many keys.
     #[error("{n} old keys are configured, at most {OLD_KEYS_MAX} are read; finish a rotation before the next")]

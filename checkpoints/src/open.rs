@@ -90,10 +90,7 @@ pub fn open(address: &Address, options: &OpenOptions) -> Result<Arc<dyn Store>, 
 }
 
 /// Copies the store at one address into a new one at another.
-pub async fn copy(
-    from: (&Address, &OpenOptions),
-    to: (&Address, &OpenOptions),
-) -> Result<Copied, StoreError> {
+pub async fn copy(from: (&Address, &OpenOptions), to: (&Address, &OpenOptions)) -> Result<Copied, StoreError> {
     match from.0 {
         Address::Memory => copy_from(&memory(from.1), to).await,
         Address::Sled(path) => copy_from(&sled(path, from.1)?, to).await,

@@ -130,7 +130,8 @@ static void damage(int fd, Block *b) {
     if (pread(fd, now, BLOCK, b->index * BLOCK) < 0) return;
     switch (chance(16)) {
     case 0: case 1: case 2: case 3: case 4: case 5: return;
-    case 6: for (int i = 0; i < BLOCK; i++) now[i] = (unsigned char)chance(256); break;
+    /* Bytes of the block that were not being changed stay: a sector is not assumed to lose what it held. */
+    case 6: for (int i = 0; i < BLOCK; i++) if (now[i] != b->old[i]) now[i] = (unsigned char)chance(256); break;
     case 7: case 8: case 9: for (int s = 0; s < BLOCK; s += SECTOR) if (chance(2)) memcpy(now + s, b->old + s, SECTOR); break;
     default: memcpy(now, b->old, BLOCK);
     }
@@ -265,8 +266,8 @@ static int do_sync(int fd, int (*real)(int)) {
     int h = hit();
     if (h > 0) cut();
     /* A failed sync: the blocks may be gone, and the next sync will not say so. */
-    if (h < 0 && file >= 0) lose(file);
-    if (file >= 0) forget(file); else if (!h) dir_synced(fd_dir[fd]);
+    if (h < 0 && fault > 0 && file >= 0) lose(file);
+    if (file >= 0) forget(file); else if (!h || fault < 0) dir_synced(fd_dir[fd]);
     pthread_mutex_unlock(&lock);
     if (h < 0 && fault > 0) { errno = (int)fault; return -1; }
     return 0; /* the real sync would only cost time: the page cache outlives _exit */

@@ -13,7 +13,9 @@ use super::kit::{Bench, append, change, created, opened, set, thread, value_of};
 pub(super) async fn a_record_comes_back_as_written(bench: Bench) {
     let mut writer = bench.writer("t");
     let ops = vec![
-        created(json!({"text": "é🛰", "int": i64::MIN, "big": u64::MAX, "float": 0.1, "none": null, "deep": [{"a": [[]]}]})),
+        created(
+            json!({"text": "é🛰", "int": i64::MIN, "big": u64::MAX, "float": 0.1, "none": null, "deep": [{"a": [[]]}]}),
+        ),
         opened(""),
         writer.checkpoint(vec![set("c", json!({"k": ["v", -0.0, true]}))], &["a", "b"]),
     ];

@@ -1,6 +1,7 @@
 //! The one writer of a durable store: decides, logs, syncs, publishes, acknowledges; in batches, without waiting.
 //!
 //! While one sync runs, commits queue up; the next batch takes them all. A commit that arrives alone is synced alone.
+//! With the feature `failpoints` a test can act at `store-before-log`, `store-before-sync`, `store-before-publish` and `store-before-answer`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -156,6 +157,7 @@ impl<E: Engine> Committer<E> {
         } else {
             self.shared.commits.fetch_add(n_commits, Ordering::Relaxed);
         }
+        fail::fail_point!("store-before-answer");
         for work in batch.works {
             work.answer(res.clone());
         }
@@ -166,7 +168,9 @@ impl<E: Engine> Committer<E> {
             return Ok(());
         }
         self.make_room()?;
+        fail::fail_point!("store-before-log");
         self.log.append(&staged)?;
+        fail::fail_point!("store-before-publish");
         self.shared.syncs.fetch_add(1, Ordering::Relaxed);
         self.shared.tables.write().publish(staged);
         let mut turns = self.shared.turns.lock();

@@ -63,7 +63,9 @@ pub enum KvError {
         remedy: &'static str,
     },
     /// A key or value beyond its bound.
-    #[error("an entry of {key_bytes} + {value_bytes} bytes is beyond the bounds of 1 KiB for a key and 64 MiB for a value; store less in one record")]
+    #[error(
+        "an entry of {key_bytes} + {value_bytes} bytes is beyond the bounds of 1 KiB for a key and 64 MiB for a value; store less in one record"
+    )]
     TooLarge {
         /// Bytes of the key.
         key_bytes: usize,

@@ -112,7 +112,9 @@ fn refuse_foreign(path: &Path) -> Result<(), KvError> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => return foreign("is a file, not a folder".to_owned()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => {
+            return foreign("is a file, not a folder".to_owned());
+        }
         Err(e) => return Err(KvError::io("reading the store's folder", path, &e)),
     };
     if path.join(FORMAT_FILE).exists() {

@@ -91,6 +91,7 @@ impl CommitLog {
         encode_frame(&mut self.frame, writes, self.salt, number);
         let file = &mut self.files[self.current];
         file.write(&self.frame)?;
+        fail::fail_point!("store-before-sync");
         if self.sync != SyncPolicy::LogUnsynced {
             file.sync()?;
         }

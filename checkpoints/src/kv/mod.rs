@@ -1,7 +1,7 @@
 //! An ordered map of bytes with atomic, durable transactions: all that a store needs from a backend.
 //!
 //! It must never know what the bytes mean. Two shapes implement it: `memory` (a map behind a lock) and `durable`
-//! (a commit log in front of an engine; `docs/design` says why the log is ours).
+//! (a commit log in front of an engine, for the reasons given there).
 
 mod applier;
 mod committer;

@@ -40,12 +40,7 @@ impl ChainHead {
 }
 
 /// Adds a record's decisions to the chain, in the same transaction.
-pub(super) fn append(
-    txn: &mut Txn<'_>,
-    sealer: &Sealer,
-    thread: &ThreadId,
-    record: &Record,
-) -> Result<(), StoreError> {
+pub(super) fn append(txn: &mut Txn<'_>, sealer: &Sealer, thread: &ThreadId, record: &Record) -> Result<(), StoreError> {
     let entries: Vec<&AuditEntry> = record
         .ops
         .iter()

@@ -1,7 +1,7 @@
 //! Stored values: serde types as MessagePack in an envelope, and errors that name the thread and the record.
 
-use runtime_core::ids::{Seq, ThreadId};
 use runtime::ports::store::StoreError;
+use runtime_core::ids::{Seq, ThreadId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

@@ -69,12 +69,7 @@ fn fence(commit: &Commit, head: &Head) -> Result<(), StoreError> {
     Err(StoreError::Fenced { thread: commit.thread.clone(), epoch: head.epoch, seq: head.seq })
 }
 
-pub(super) fn write_head(
-    txn: &mut Txn<'_>,
-    sealer: &Sealer,
-    thread: &ThreadId,
-    head: &Head,
-) -> Result<(), StoreError> {
+pub(super) fn write_head(txn: &mut Txn<'_>, sealer: &Sealer, thread: &ThreadId, head: &Head) -> Result<(), StoreError> {
     debug_assert!(head.seq >= head.first && head.first > Seq(0), "a head without records");
     let key = layout::thread_key(Kind::Head, thread);
     let stored = codec::seal(sealer, &key, head)?;

@@ -30,11 +30,7 @@ pub(super) fn put_graph(
     Ok(())
 }
 
-pub(super) fn graph(
-    view: &dyn Reader,
-    sealer: &Sealer,
-    digest: &str,
-) -> Result<Option<(String, String)>, StoreError> {
+pub(super) fn graph(view: &dyn Reader, sealer: &Sealer, digest: &str) -> Result<Option<(String, String)>, StoreError> {
     let key = named_key(Kind::Graph, &[digest]);
     let Some(stored) = view.get(&key)? else { return Ok(None) };
     let (found, name, source): (String, String, String) = codec::open(sealer, &key, &stored)?;

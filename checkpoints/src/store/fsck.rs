@@ -10,10 +10,10 @@ use runtime_core::state::ThreadState;
 use serde::de::IgnoredAny;
 
 use super::audit::{ChainHead, hash_of};
+use super::codec;
 use super::head::Head;
 use super::layout::{self, Kind};
 use super::projection::Projection;
-use super::codec;
 use crate::envelope::Sealer;
 use crate::kv::{KeyRange, Order, Reader, SCAN_PAGE, Value};
 
@@ -137,7 +137,12 @@ impl Check<'_> {
             let seq = layout::seq_of(key).unwrap_or_default();
             if seq != expected {
                 is_whole = false;
-                check.add("gap", Some(thread), Some(expected), format!("record {seq} follows record {}", expected.0.saturating_sub(1)));
+                check.add(
+                    "gap",
+                    Some(thread),
+                    Some(expected),
+                    format!("record {seq} follows record {}", expected.0.saturating_sub(1)),
+                );
             }
             expected = seq.next();
             let body = check.sealer.open(key, stored).map_err(|e| e.to_string());
@@ -221,11 +226,9 @@ impl Check<'_> {
 
     fn decodes(&mut self, kind: Kind) -> Result<(), StoreError> {
         let what = if kind == Kind::Graph { "graph" } else { "format" };
-        self.walk(layout::all(kind), |check, key, stored| {
-            match codec::open::<IgnoredAny>(check.sealer, key, stored) {
-                Ok(_) => Ok(()),
-                Err(e) => check.add_error(what, None, e),
-            }
+        self.walk(layout::all(kind), |check, key, stored| match codec::open::<IgnoredAny>(check.sealer, key, stored) {
+            Ok(_) => Ok(()),
+            Err(e) => check.add_error(what, None, e),
         })
     }
 }

@@ -52,10 +52,8 @@ pub(super) fn settle(
     }
     let entry = Entry { settled: Some(spent), ..entry };
     txn.put(key.clone(), codec::seal(sealer, &key, &entry)?);
-    let account = Account {
-        spent: account.spent.saturating_add(spent),
-        reserved: account.reserved.saturating_sub(entry.amount),
-    };
+    let account =
+        Account { spent: account.spent.saturating_add(spent), reserved: account.reserved.saturating_sub(entry.amount) };
     write_account(txn, sealer, name, account)?;
     Ok(account)
 }

@@ -7,7 +7,7 @@ use runtime::ports::store::{Store, StoreError, StoreSize};
 use super::layout::{self, KINDS};
 use super::{KvStore, codec};
 use crate::envelope::{Plain, Sealer};
-use crate::kv::{Kv, KeyRange, Order, Reader, SCAN_PAGE};
+use crate::kv::{KeyRange, Kv, Order, Reader, SCAN_PAGE};
 
 /// Bytes that a copy writes at a time.
 const COPY_BYTES: usize = 4 * 1024 * 1024;

@@ -30,23 +30,23 @@ pub(super) fn is_touched_by(record: &Record) -> bool {
 }
 
 fn touches(op: &Op) -> bool {
-    match op {
+    matches!(
+        op,
         Op::Created { .. }
-        | Op::RunAccepted(_)
-        | Op::RunQueued(_)
-        | Op::RunEnded { .. }
-        | Op::FrameClosed { .. }
-        | Op::InterruptOpened(_)
-        | Op::Answered { .. }
-        | Op::Expired { .. }
-        | Op::Withdrawn { .. }
-        | Op::TimerSet(_)
-        | Op::TimerCleared { .. }
-        | Op::Migrated { .. }
-        | Op::Tagged { .. }
-        | Op::Snapshot(_) => true,
-        _ => false,
-    }
+            | Op::RunAccepted(_)
+            | Op::RunQueued(_)
+            | Op::RunEnded { .. }
+            | Op::FrameClosed { .. }
+            | Op::InterruptOpened(_)
+            | Op::Answered { .. }
+            | Op::Expired { .. }
+            | Op::Withdrawn { .. }
+            | Op::TimerSet(_)
+            | Op::TimerCleared { .. }
+            | Op::Migrated { .. }
+            | Op::Tagged { .. }
+            | Op::Snapshot(_)
+    )
 }
 
 impl Projection {
@@ -97,11 +97,8 @@ impl Projection {
 
     /// A state of which only the projected parts are true.
     fn as_state(&self) -> ThreadState {
-        let mut state = ThreadState {
-            interrupts: self.interrupts.clone(),
-            timers: self.timers.clone(),
-            ..ThreadState::default()
-        };
+        let mut state =
+            ThreadState { interrupts: self.interrupts.clone(), timers: self.timers.clone(), ..ThreadState::default() };
         if let Some(row) = &self.row {
             state.graph = Some(row.graph.clone());
             state.digest = Some(row.digest.clone());

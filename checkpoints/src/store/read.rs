@@ -7,9 +7,9 @@ use runtime_core::ids::{InterruptId, Seq, ThreadId, Timestamp};
 use runtime_core::record::{Interrupt, Record, TimerKey};
 use runtime_core::state::ThreadState;
 
+use super::codec;
 use super::head::Head;
 use super::layout::{self, Kind};
-use super::codec;
 use crate::envelope::Sealer;
 use crate::kv::{KeyRange, Order, Reader, SCAN_PAGE, Value};
 
@@ -77,11 +77,7 @@ pub(super) fn records(
     Ok(res)
 }
 
-pub(super) fn threads(
-    view: &dyn Reader,
-    sealer: &Sealer,
-    filter: &ThreadFilter,
-) -> Result<Vec<ThreadRow>, StoreError> {
+pub(super) fn threads(view: &dyn Reader, sealer: &Sealer, filter: &ThreadFilter) -> Result<Vec<ThreadRow>, StoreError> {
     let mut range = layout::all(Kind::Thread);
     if let Some(after) = &filter.after {
         range = range.after(&layout::thread_key(Kind::Thread, after));

@@ -105,11 +105,7 @@ fn without_runs(head: &Head, records: &[Record], runs: &[RunId]) -> Option<Rewri
     }
     changed.retain(|(seq, _)| *seq >= first);
     let epoch = if tail_goes { head.epoch.next() } else { head.epoch };
-    Some(Rewrite {
-        head: Head { first, epoch, ..*head },
-        records: changed,
-        state: tail_goes.then_some(kept_state),
-    })
+    Some(Rewrite { head: Head { first, epoch, ..*head }, records: changed, state: tail_goes.then_some(kept_state) })
 }
 
 /// A thread that exists and has done nothing.
@@ -166,7 +162,11 @@ async fn rewrite<K: Kv>(
         let read = read::fold_to(kv, sealer, thread, (head.first, head.seq), |r| records.push(r.clone()));
         if let Err(e) = read {
             // Another rewrite may have moved the log's beginning meanwhile.
-            if Head::read(kv, sealer, thread)? == Some(head) { return Err(e) } else { continue };
+            if Head::read(kv, sealer, thread)? == Some(head) {
+                return Err(e);
+            } else {
+                continue;
+            };
         }
         let Some(rewrite) = plan(&head, &records)? else { return Ok(()) };
         let (sealer, thread) = (sealer.clone(), thread.clone());
@@ -205,7 +205,14 @@ impl Rewrite {
 
 /// The head with its snapshot's place and sizes found again.
 fn measured(view: &dyn Reader, sealer: &Sealer, thread: &ThreadId, head: Head) -> Result<Head, StoreError> {
-    let before = Head { seq: Seq(head.first.0 - 1), first: head.first, snapshot_at: Seq(0), snapshot: 0, since_snapshot: 0, ..head };
+    let before = Head {
+        seq: Seq(head.first.0 - 1),
+        first: head.first,
+        snapshot_at: Seq(0),
+        snapshot: 0,
+        since_snapshot: 0,
+        ..head
+    };
     let mut res = before;
     for (key, stored) in all_of(view, layout::records_from(thread, head.first))? {
         let body = sealer.open(&key, &stored).map_err(|e| codec::corrupt(&key, e.to_string()))?;

@@ -66,12 +66,7 @@ fn run<E: Engine>(orders: &Orders) {
     }
 }
 
-async fn write<E: Engine>(
-    kv: Arc<Durable<E>>,
-    acks: Arc<fs::File>,
-    task: u64,
-    orders: Orders,
-) -> Result<(), KvError> {
+async fn write<E: Engine>(kv: Arc<Durable<E>>, acks: Arc<fs::File>, task: u64, orders: Orders) -> Result<(), KvError> {
     let mut dice = Dice::new(orders.seed * TASKS + task);
     let first = head(&*kv, task)?.map_or(0, |h| h + 1);
     for n in first..first + orders.commits {

@@ -1,6 +1,7 @@
 //! Crash proof (G1, G11): cut the power, fail an operation, kill the process; open again; nothing acknowledged is missing.
 
 mod child;
+mod faults;
 mod power;
 
 use std::path::{Path, PathBuf};

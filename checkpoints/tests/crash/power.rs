@@ -63,6 +63,10 @@ fn series(backend: Backend, sync: SyncPolicy, cuts: u64, keep_going: bool) -> Ta
         }
         let folder = root.path().join(format!("store-{store}"));
         one_store(&folder, backend, sync, store, &mut tally);
+        if !tally.wrong.is_empty() && std::env::var_os("INTERLOCK_KEEP").is_some() {
+            println!("kept: {}", root.keep().display());
+            return tally;
+        }
         fs::remove_dir_all(&folder).unwrap();
         let _absent = fs::remove_dir_all(folder.with_extension("removed"));
         let _absent = fs::remove_dir_all(root.path().join(format!("store-{store}.removed")));
