@@ -8,6 +8,8 @@
 //! [`compile`] resolves names against a [`Catalog`] and runs every check. This crate does no IO, takes no
 //! clock and no randomness, and knows nothing of threads, stores or tasks.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
 mod catalog;
 mod checks;
 mod compile;
