@@ -122,6 +122,12 @@ pub(crate) const STAGES: &[Stage] = &[
     )
     .only_in_full_runs(),
     Stage::heavy(
+        "fuzz-bodies",
+        "20,000 mutated inputs of each kind: no panic, no wait, no memory",
+        &[("INTERLOCK_FUZZ_INPUTS", "20000")],
+        "package(xtask) & binary(fuzz_bodies)",
+    ),
+    Stage::heavy(
         "power-cuts",
         "2,000 power cuts on each store lose nothing that was acknowledged",
         &[("INTERLOCK_CUTS", "2000")],

@@ -70,10 +70,20 @@ fn bound(source: &str, in_expression: bool, (bytes_max, tokens_max): (usize, usi
         return refuse(0..source.len(), message);
     }
     let tokens = machinery::tokenize(source, in_expression, template_syntax());
-    let mut n_tokens = 0;
+    let (mut n_tokens, mut n_open) = (0, 0_usize);
     for token in tokens {
         let (token, span) = token.map_err(from_minijinja)?;
         n_tokens += usize::from(!matches!(token, Token::TemplateData(_)));
+        match token {
+            Token::ParenOpen | Token::BracketOpen | Token::BraceOpen => n_open += 1,
+            Token::ParenClose | Token::BracketClose | Token::BraceClose => n_open = n_open.saturating_sub(1),
+            _ => {}
+        }
+        // Before the parser sees it: its own bound is deeper than the stack of a worker thread.
+        if n_open > DEPTH_MAX {
+            let at = span.start_offset as usize..span.end_offset as usize;
+            return refuse(at, format!("nested deeper than {DEPTH_MAX} levels"));
+        }
         if n_tokens > tokens_max {
             let at = span.start_offset as usize..span.end_offset as usize;
             return refuse(at, format!("too complicated: more than {tokens_max} words and symbols"));
