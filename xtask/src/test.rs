@@ -87,7 +87,7 @@ pub(crate) const STAGES: &[Stage] = &[
         "fmt",
         "the code is formatted",
         &[tools::RUSTFMT],
-        Work::Program(&["cargo", "fmt", "--all", "--check", "--", "--color", "never"]),
+        Work::Program(&["cargo", "fmt", "--all", "--check", "--", "--color", "never", "-l"]),
     ),
     Stage::light("tidy", "the house rules hold (`cargo xtask tidy`)", &[], Work::Function(tidy_stage)),
     Stage::light(
