@@ -15,6 +15,8 @@ pub(crate) struct NodeCache {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     flights: Mutex<BTreeMap<String, watch::Sender<Landing>>>,
+    /// Results on their way to the store, found here meanwhile.
+    fresh: Mutex<BTreeMap<String, Arc<Cached>>>,
 }
 
 #[derive(Clone)]
@@ -26,7 +28,7 @@ enum Landing {
 
 impl NodeCache {
     pub(crate) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
-        Self { store, clock, flights: Mutex::default() }
+        Self { store, clock, flights: Mutex::default(), fresh: Mutex::default() }
     }
 
     /// A cached result, or `None` for the one task that must run (and then `put` or `release`).
@@ -59,6 +61,9 @@ impl NodeCache {
     }
 
     async fn stored(&self, key: &str) -> Option<Arc<Cached>> {
+        if let Some(fresh) = self.fresh.lock().get(key) {
+            return Some(Arc::clone(fresh));
+        }
         match self.store.cache_get(key, self.clock.now()).await {
             Ok(value) => value.and_then(|value| serde_json::from_value(serde_json::Value::clone(&value)).ok()).map(Arc::new),
             Err(error) => {
@@ -70,6 +75,7 @@ impl NodeCache {
 
     /// Keeps a result, for the waiting tasks at once and in the store.
     pub(crate) fn put(self: &Arc<Self>, key: String, value: Arc<Cached>, expires: Option<Timestamp>) {
+        self.fresh.lock().insert(key.clone(), Arc::clone(&value));
         self.land(&key, Landing::Landed(Arc::clone(&value)));
         let cache = Arc::clone(self);
         tokio::spawn(async move {
@@ -77,6 +83,7 @@ impl NodeCache {
             if let Err(error) = cache.store.cache_put(&key, &json, expires).await {
                 tracing::warn!(%key, %error, "node cache: the result was not kept");
             }
+            cache.fresh.lock().remove(&key);
         });
     }
 

@@ -555,7 +555,9 @@ where
     F: Fn(Lab) -> Fut,
     Fut: Future<Output = ()>,
 {
-    for kind in ["strict", "memory", "sled", "fjall"] {
+    // A snapshot is rewritten once.
+    let kinds = if std::env::var_os("UPDATE_EXPECT").is_some() { 1 } else { 4 };
+    for kind in ["strict", "memory", "sled", "fjall"].into_iter().take(kinds) {
         let folder = tempfile::tempdir().expect("a folder for the store");
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         eprintln!("on {kind}");

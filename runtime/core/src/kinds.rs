@@ -116,7 +116,7 @@ impl Run {
         let entry = self.task(starting.id).and_then(|task| task.call(FIRST)).cloned();
         match entry {
             Some(entry) if entry.expired => {
-                let expired = json!({"choice": "expired"});
+                let expired = json!({"choice": "expired", "by": "", "at": self.now.to_string()});
                 let goto = approval.on_expire.map(|ix| {
                     let to = vec![Hop::Node(starting.view.node_name(ix))];
                     Goto { to, also: false, parent: false }

@@ -1,4 +1,7 @@
 //! What the engine promises, case by case: the B rows (behaviour to match) and the X rows (behaviour to better).
 
 mod failures;
+mod history;
+mod interrupts;
 mod planning;
+mod subgraphs;

@@ -37,7 +37,16 @@ fn b01_finish_order_shows_in_the_stream_and_not_in_the_state() {
         lab.function("qa", |ctx| async move { out(json!({"reply": ctx.get("docs").to_string()})) });
         let (outcome, events) = lab.stream(json!({}), RunOptions::default(), modes(&[Mode::Updates, Mode::Values])).await;
         assert_eq!(outcome, Outcome::Success);
-        expect![[r#""#]].assert_eq(&events_text(&events));
+        expect![[r#"
+            values {}
+            updates {"rewrite":null}
+            values {}
+            updates {"r2":{"docs":["2"]}}
+            updates {"r1":{"docs":["1"]}}
+            values {"docs":["1","2"]}
+            updates {"qa":{"reply":"[\"1\",\"2\"]"}}
+            values {"docs":["1","2"],"reply":"[\"1\",\"2\"]"}
+        "#]].assert_eq(&events_text(&events));
     });
 }
 
@@ -75,7 +84,7 @@ fn b02_a_join_waits_for_the_deeper_branch_and_sees_an_edit() {
 const LOOPING: &str = "
 graph: looping
 state:
-  query: {}
+  query: {default: q}
   docs: {merge: append}
   round: {merge: sum, default: 0}
 start: rewrite
@@ -180,7 +189,12 @@ start: up
         );
         lab.writes("noop", json!({}));
         let (_, events) = lab.stream(json!({}), RunOptions::default(), modes(&[Mode::Updates])).await;
-        expect![[r#""#]].assert_eq(&events_text(&events));
+        expect![[r#"
+            updates {"up":null}
+            updates {"side":null}
+            updates {"other":null}
+            updates {"down":null}
+        "#]].assert_eq(&events_text(&events));
     });
 }
 
@@ -191,7 +205,7 @@ fn b07_sends_keep_the_order_of_their_list() {
             "
 graph: cities
 state:
-  cities: {}
+  cities: {default: []}
   weather: {merge: append}
 nodes:
   fan: {map: {over: cities, as: city, to: ask}}
@@ -224,7 +238,7 @@ fn append_name(lab: &mut Lab, function: &str) {
 const SENDS: &str = "
 graph: sends
 state:
-  items: {merge: append}
+  items: {merge: append, default: []}
 nodes:
   \"0\": {function: name, then: [\"1\", \"1.1\"]}
   \"1\": {function: one, then: \"3.1\"}
@@ -348,7 +362,7 @@ start: [one, two]
         );
         lab.writes("one", json!({"output": 1})).writes("two", json!({"output": 2}));
         let outcome = lab.start(json!({})).await;
-        expect![[r#""#]].assert_eq(failure(&outcome));
+        expect![[r#"node `two`: nodes `one` and `two` both wrote channel `output` in one superstep; give it a reducer (`merge:`) or write it from one node"#]].assert_eq(failure(&outcome));
     });
 }
 
@@ -384,7 +398,7 @@ fn b19_memory_only_state_is_seen_and_never_stored() {
 graph: memory_only
 state:
   client: {merge: untracked}
-  name: {}
+  name: {default: none}
 nodes:
   first: {function: first, then: end}
   second: {function: second, then: third}
@@ -478,9 +492,9 @@ fn b34_a_breakpoint_wins_over_a_drain_and_a_drain_stops_before_the_next_superste
     on_every_store(|mut lab| async move {
         lab.graph("{graph: two, nodes: {a: {function: slow, then: b}, b: {function: noop, then: end}}, start: a}");
         lab.writes("noop", json!({}));
-        lab.node("slow", |_, bench| async move {
-            bench.mark("at work");
-            bench.after("drained").await;
+        lab.node("slow", |ctx, bench| async move {
+            bench.mark(&format!("{} at work", ctx.thread()));
+            bench.after(&format!("{} drained", ctx.thread())).await;
             out(json!({}))
         });
         lab.load_graphs().await;
@@ -490,9 +504,9 @@ fn b34_a_breakpoint_wins_over_a_drain_and_a_drain_stops_before_the_next_superste
             lab.thread = runtime_core::ids::ThreadId::new(thread).unwrap();
             let (engine, start, thread) = (lab.engine(), lab.what(json!({}), options), lab.thread.clone());
             let running = engine.start(start).await.unwrap();
-            lab.bench.after("at work").await;
+            lab.bench.after(&format!("{thread} at work")).await;
             engine.drain(&thread).await.unwrap();
-            lab.bench.mark("drained");
+            lab.bench.mark(&format!("{thread} drained"));
             assert_eq!(running.ended().await.unwrap().outcome, expected);
             assert_eq!(lab.ran(), "a");
             assert_eq!(lab.resume().await, Outcome::Success);
