@@ -35,7 +35,7 @@ pub(crate) struct Traffic<'a> {
     /// Channels that expressions read, and where first.
     pub(crate) read: BTreeMap<&'a str, Span>,
     pub(crate) written: BTreeSet<&'a str>,
-    /// Some node could not be read and may write anything.
+    /// Some node is code of the host, or could not be read, and may write anything.
     pub(crate) may_write_all: bool,
 }
 
@@ -57,7 +57,8 @@ impl<'a> Traffic<'a> {
         for node in &cx.spec.nodes {
             match &node.kind {
                 KindSpec::Set(writes) => traffic.written.extend(writes.iter().map(|(name, _)| name.text.as_str())),
-                KindSpec::Broken => traffic.may_write_all = true,
+                // Code of the host reads and writes what it likes.
+                KindSpec::Function(_) | KindSpec::Broken => traffic.may_write_all = true,
                 _ => {}
             }
             match &node.output {
