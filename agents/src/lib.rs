@@ -1,1 +1,45 @@
-//! Placeholder replaced by the first commit of this crate.
+//! The agents: monitor, diagnostic, remediation and notification, on the rules tier.
+//!
+//! ```text
+//!  monitor ─incidents─▶ diagnostic ─cause, confidence─▶ remediation ─plan─▶ tool nodes of the graph ─▶ notification
+//!   reads runs, tables    reads logs, shapes, grants      picks a remedy      guard, check, undo          tells people
+//! ```
+//!
+//! Every read goes through the journal with the agent's role, limited to the tools its node names. No agent changes
+//! anything. What they know is declared in `knowledge/*.yaml` and read into a [`Kit`].
+
+pub mod confidence;
+mod desk;
+mod diagnosis;
+mod diagnostic;
+mod estate;
+mod facts;
+mod incident;
+mod kit;
+mod knowledge;
+mod monitor;
+mod node;
+mod notification;
+mod reach;
+mod remediation;
+mod remedies;
+mod signature;
+mod yaml;
+
+#[cfg(test)]
+mod tests;
+
+pub use diagnosis::{BlastRadius, Class, Diagnosis, Possible, Status, Transience};
+pub use estate::{Estate, Pipeline, Thresholds};
+pub use facts::Facts;
+pub use incident::{Evidence, Incident, Kind, Severity};
+pub use kit::Kit;
+pub use knowledge::Knowledge;
+pub use monitor::INCIDENTS_MAX;
+pub use node::{AgentNode, ROLES};
+pub use notification::{Collected, Notice, Notifier, Printed, Urgency};
+pub use reach::Answer;
+pub use remediation::plan;
+pub use remedies::{Action, ParamKind, Remedies, Remedy};
+pub use signature::{fingerprint, signature};
+pub use yaml::Broken;

@@ -1,0 +1,125 @@
+//! What a diagnosis says, and how sure it is.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::incident::Evidence;
+
+/// Class of a cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// Passes by itself.
+    Transient,
+    /// The shape of a source changed.
+    SchemaDrift,
+    /// Bad records.
+    DataQuality,
+    /// Privileges, credentials or settings.
+    Configuration,
+    /// The source system did not do its part.
+    Upstream,
+    /// Memory, disk or another quantity ran out.
+    Resource,
+    /// Nobody can tell from the evidence. A valid answer.
+    Unknown,
+}
+
+impl Class {
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::SchemaDrift => "schema_drift",
+            Self::DataQuality => "data_quality",
+            Self::Configuration => "configuration",
+            Self::Upstream => "upstream",
+            Self::Resource => "resource",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Whether it goes away by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transience {
+    /// It passes.
+    Transient,
+    /// It stays until something changes.
+    Permanent,
+    /// Nobody can tell.
+    Unknown,
+}
+
+/// Whether a class goes away by itself.
+pub fn transience(class: Class) -> Transience {
+    match class {
+        Class::Transient => Transience::Transient,
+        Class::Unknown => Transience::Unknown,
+        _ => Transience::Permanent,
+    }
+}
+
+/// What the evidence is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Independent evidence agrees.
+    Confirmed,
+    /// Likely, with gaps.
+    Hypothesis,
+    /// Not enough to act on.
+    Insufficient,
+}
+
+/// A cause that explains the incident too, but less well.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Possible {
+    /// Id of the cause.
+    pub cause: String,
+    /// How well it explains the incident.
+    pub confidence: f64,
+}
+
+/// What is affected.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlastRadius {
+    /// Days.
+    pub business_dates: Vec<String>,
+    /// Tables that are wrong or missing.
+    pub tables: Vec<String>,
+    /// Whether people can already read something wrong.
+    pub published_wrong: bool,
+}
+
+/// Why an incident happened, as far as the evidence goes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Diagnosis {
+    /// Class of the cause.
+    pub class: Class,
+    /// The known cause; `None` when no entry explains the incident.
+    pub cause_id: Option<String>,
+    /// The cause in sentences.
+    pub cause: String,
+    /// The cause in a few words.
+    pub summary: String,
+    /// How sure, from 0 to 1; see [`crate::confidence`].
+    pub confidence: f64,
+    /// Whether it goes away by itself.
+    pub transience: Transience,
+    /// What the evidence is worth.
+    pub evidence_status: Status,
+    /// What supports it (or, for an unknown cause, what was ruled out).
+    pub evidence: Vec<Evidence>,
+    /// What could not be seen, or speaks against it.
+    pub gaps: Vec<String>,
+    /// Other causes that fit.
+    pub also_possible: Vec<Possible>,
+    /// Declared remedies, the preferred first.
+    pub remedies: Vec<String>,
+    /// What remedies are filled in with.
+    pub params: Map<String, Value>,
+    /// What is affected.
+    pub blast_radius: BlastRadius,
+}

@@ -1,0 +1,39 @@
+//! The diagnostic agent: says why. It reads and judges; it never acts.
+
+use runtime_core::error::TaskError;
+use serde_json::Value;
+
+use crate::desk::Desk;
+use crate::diagnosis::Diagnosis;
+use crate::facts::{Depth, gather};
+use crate::monitor::incident_of;
+
+/// Reads the facts about `incident` and matches them with the known causes. With `depth: second` it reads everything there
+/// is, and may only lower the confidence of an earlier opinion about another cause.
+pub(crate) async fn diagnose(desk: &Desk<'_>) -> Result<Value, TaskError> {
+    let incident = incident_of(desk.needed("incident")?)?;
+    let depth = match desk.text("depth") {
+        None | Some("first") => Depth::First,
+        Some("second") => Depth::Second,
+        Some(other) => {
+            return Err(TaskError::invalid(format!(
+                "`depth: {other}` of a diagnostic agent: write `first` or `second`"
+            )));
+        }
+    };
+    let facts = gather(desk, incident, depth).await;
+    let mut diagnosis = desk.kit.knowledge.diagnose(&facts);
+    if let Ok(first) = serde_json::from_value::<Diagnosis>(desk.value("first").clone()) {
+        agree(&mut diagnosis, &first);
+    }
+    serde_json::to_value(&diagnosis).map_err(|error| TaskError::bug(format!("a diagnosis cannot be written: {error}")))
+}
+
+/// Two looks that name different causes are no agreement, however sure each of them was.
+fn agree(second: &mut Diagnosis, first: &Diagnosis) {
+    if second.cause_id != first.cause_id {
+        second.confidence = second.confidence.min(crate::confidence::AMBIGUOUS);
+        let other = first.cause_id.as_deref().unwrap_or("unknown");
+        second.gaps.push(format!("the first look found another cause: {other}"));
+    }
+}

@@ -1,0 +1,1 @@
+//! Which texts match which cause.

@@ -1,0 +1,65 @@
+//! The `agent:` node kind: one role at work on one task.
+//!
+//! Roles are deterministic here. A model-driven tier takes the place of a role's judgement, never of its reach: tools stay
+//! those the node names, calls stay in the journal, acts stay with `tool` nodes.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use graphs::Kind;
+use runtime::{Context, NodeKind};
+use runtime_core::error::TaskError;
+use runtime_core::event::NodeOutput;
+use serde_json::{Value, json};
+use tools::toolbox::ToolBox;
+
+use crate::desk::Desk;
+use crate::kit::Kit;
+use crate::notification::Notifier;
+use crate::reach::Reach;
+use crate::{diagnostic, monitor, notification, remediation};
+
+/// The roles there are.
+pub const ROLES: [&str; 4] = ["monitor", "diagnostic", "remediation", "notification"];
+
+/// Code of the `agent` node kind.
+#[derive(Clone)]
+pub struct AgentNode {
+    tools: Arc<dyn ToolBox>,
+    kit: Arc<Kit>,
+    notifier: Arc<dyn Notifier>,
+}
+
+impl AgentNode {
+    /// Agents with these tools, this knowledge and this way to reach people.
+    pub fn new(tools: Arc<dyn ToolBox>, kit: Arc<Kit>, notifier: Arc<dyn Notifier>) -> Self {
+        Self { tools, kit, notifier }
+    }
+
+    async fn work(&self, role: &str, desk: &Desk<'_>) -> Result<Value, TaskError> {
+        match role {
+            "monitor" => monitor::watch(desk).await,
+            "diagnostic" => diagnostic::diagnose(desk).await,
+            "remediation" => remediation::remediate(desk),
+            "notification" => notification::notify(desk, &self.notifier).await,
+            other => {
+                Err(TaskError::invalid(format!("there is no agent role `{other}`; roles are {}", ROLES.join(", "))))
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl NodeKind for AgentNode {
+    async fn run(&self, ctx: Context) -> Result<NodeOutput, TaskError> {
+        let node = ctx.node()?;
+        let Kind::Agent(agent) = &node.kind else {
+            return Err(TaskError::bug(format!("node `{}` is no agent node", node.name)));
+        };
+        let reach = Reach::new(&ctx, &self.tools, &agent.role, &agent.tools);
+        let desk = Desk { ctx: &ctx, kit: &self.kit, reach };
+        ctx.emit(json!({ "agent": agent.role, "node": node.name, "phase": "working" })).await?;
+        let result = self.work(&agent.role, &desk).await?;
+        Ok(NodeOutput { result: Some(result), ..NodeOutput::default() })
+    }
+}

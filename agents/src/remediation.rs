@@ -1,0 +1,70 @@
+//! The remediation agent: picks a declared remedy and writes it down as calls. It makes none of them.
+//!
+//! ```text
+//!  {remedy, action: retry | change | escalate, rationale, reversible, considered,
+//!   staging | production: {env, act: {tool, args, env, effect, verify, undo} | null, rerun: {tool, args, env, effect, verify}}}
+//! ```
+
+use runtime_core::error::TaskError;
+use serde_json::{Value, json};
+use tools::node::fill;
+
+use crate::desk::Desk;
+use crate::diagnosis::Diagnosis;
+use crate::kit::Kit;
+use crate::remedies::Action;
+
+/// Plans what to do about `diagnosis`; with `undo` it fills in the reversal of an act from `made` instead.
+pub(crate) fn remediate(desk: &Desk<'_>) -> Result<Value, TaskError> {
+    if !desk.value("undo").is_null() {
+        return reversal(desk.value("undo"), desk.value("made"));
+    }
+    let diagnosis: Diagnosis = serde_json::from_value(desk.needed("diagnosis")?.clone())
+        .map_err(|error| TaskError::invalid(format!("`diagnosis` is not what a diagnostic agent writes: {error}")))?;
+    plan(desk.kit, &diagnosis)
+}
+
+/// The first declared remedy that can be filled in; escalation when there is none.
+pub fn plan(kit: &Kit, diagnosis: &Diagnosis) -> Result<Value, TaskError> {
+    let mut considered = Vec::new();
+    for name in &diagnosis.remedies {
+        let Some(remedy) = kit.remedies.get(name) else {
+            considered.push(json!({ "remedy": name, "obstacle": "it is not declared" }));
+            continue;
+        };
+        if let Some(obstacle) = remedy.obstacle(&diagnosis.params) {
+            considered.push(json!({ "remedy": name, "obstacle": obstacle }));
+            continue;
+        }
+        let trial = match remedy.action() {
+            Action::Change => remedy.calls(&kit.estate, &diagnosis.params, &kit.estate.trial)?,
+            Action::Retry => Value::Null,
+        };
+        return Ok(json!({
+            "remedy": name,
+            "action": if remedy.action() == Action::Change { "change" } else { "retry" },
+            "rationale": remedy.rationale(&diagnosis.params)?,
+            "reversible": remedy.reversible(),
+            "considered": considered,
+            "staging": trial,
+            "production": remedy.calls(&kit.estate, &diagnosis.params, &kit.estate.live)?,
+        }));
+    }
+    let why = match (diagnosis.cause_id.as_deref(), considered.is_empty()) {
+        (None, _) => "no known cause explains the incident, so no remedy is declared for it",
+        (Some(_), true) => "no remedy is declared for this cause: its owner decides",
+        (Some(_), false) => "no declared remedy is applicable",
+    };
+    Ok(json!({
+        "remedy": null, "action": "escalate", "rationale": why, "reversible": true, "considered": considered,
+        "staging": null, "production": null,
+    }))
+}
+
+/// The reversal of an act that was made: what only the act could know is put in.
+fn reversal(undo: &Value, made: &Value) -> Result<Value, TaskError> {
+    let filled = fill(undo.clone(), Some(made));
+    filled.map_err(|pointer| {
+        TaskError::invalid(format!("the undo needs `{pointer}` of the act's result, which has nothing there"))
+    })
+}

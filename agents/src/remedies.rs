@@ -1,0 +1,341 @@
+//! Declared remedies: what may be done about which cause, with its proof and its reversal.
+//!
+//! A remedy is filled in with parameters that came from logs and tools, so each has a kind and is checked before it becomes
+//! part of an argument or a statement. Nothing that fails its kind is quoted or escaped into working: the remedy is not
+//! applicable.
+
+use std::collections::BTreeMap;
+
+use graphs::EffectClass;
+use runtime_core::error::TaskError;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::estate::{Estate, render, render_text};
+use crate::yaml::{Broken, read};
+
+/// File of the remedies in messages.
+const FILE: &str = "remedies";
+/// Longest identifier.
+const IDENTIFIER_BYTES_MAX: usize = 63;
+
+/// What sort of thing a parameter is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ParamKind {
+    /// A name of a table, column, account or pipeline.
+    Identifier,
+    /// A date such as 2013-01-24.
+    Date,
+    /// `SELECT`, `INSERT`, `UPDATE` or `DELETE`.
+    Privilege,
+    /// A number.
+    Number,
+}
+
+impl ParamKind {
+    /// Whether a value is of this kind.
+    pub fn holds(self, value: &Value) -> bool {
+        let text = value.as_str().unwrap_or_default();
+        match self {
+            Self::Identifier => is_identifier(text),
+            Self::Date => text.len() == 10 && text.parse::<jiff::civil::Date>().is_ok(),
+            Self::Privilege => matches!(text, "SELECT" | "INSERT" | "UPDATE" | "DELETE"),
+            Self::Number => value.is_number(),
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Identifier => "a plain identifier",
+            Self::Date => "a date",
+            Self::Privilege => "a privilege",
+            Self::Number => "a number",
+        }
+    }
+}
+
+fn is_identifier(text: &str) -> bool {
+    let mut chars = text.chars();
+    text.len() <= IDENTIFIER_BYTES_MAX
+        && chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+        && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// What a remedy is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Only run the pipeline again, with patience.
+    Retry,
+    /// Change something, then run the pipeline again.
+    Change,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    remedies: BTreeMap<String, Remedy>,
+}
+
+/// One declared remedy.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Remedy {
+    action: Action,
+    params: BTreeMap<String, ParamKind>,
+    /// Parameters that may not be larger.
+    #[serde(default)]
+    limits: BTreeMap<String, f64>,
+    rationale: String,
+    #[serde(default)]
+    act: Option<Act>,
+    #[serde(default)]
+    verify: Option<Call>,
+    #[serde(default)]
+    undo: Option<Call>,
+    rerun: Rerun,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Act {
+    tool: String,
+    args: Value,
+    effect: EffectClass,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Call {
+    tool: String,
+    args: Value,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rerun {
+    #[serde(default)]
+    from_task: Option<String>,
+}
+
+/// The declared remedies.
+#[derive(Debug, Clone)]
+pub struct Remedies(BTreeMap<String, Remedy>);
+
+impl Remedies {
+    /// Reads remedies from YAML.
+    ///
+    /// # Errors
+    /// If the text is no YAML, has unknown keys, or a remedy cannot mean what it says.
+    pub fn from_yaml(text: &str) -> Result<Self, Broken> {
+        let file: File = read(FILE, text)?;
+        for (name, remedy) in &file.remedies {
+            let broken = |why: &str| Broken::new(FILE, format!("remedy `{name}`: {why}"));
+            match (remedy.action, &remedy.act, &remedy.verify) {
+                (Action::Change, None, _) => return Err(broken("a change needs an `act`")),
+                (Action::Change, Some(_), None) => return Err(broken("an act needs a `verify`")),
+                (Action::Retry, Some(_), _) => {
+                    return Err(broken("a retry only runs again; an `act` makes it a change"));
+                }
+                _ => {}
+            }
+            if let Some(limit) =
+                remedy.limits.keys().find(|limit| remedy.params.get(*limit) != Some(&ParamKind::Number))
+            {
+                return Err(broken(&format!("limit `{limit}` is no number among its params")));
+            }
+        }
+        Ok(Self(file.remedies))
+    }
+
+    /// The remedies that ship.
+    ///
+    /// # Errors
+    /// Never with the file that ships.
+    pub fn shipped() -> Result<Self, Broken> {
+        Self::from_yaml(include_str!("../knowledge/remedies.yaml"))
+    }
+
+    /// Whether a remedy is declared.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// A remedy by name.
+    pub fn get(&self, name: &str) -> Option<&Remedy> {
+        self.0.get(name)
+    }
+
+    pub(crate) fn names(&self) -> String {
+        self.0.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl Remedy {
+    /// Why the remedy cannot be used with these parameters; `None` if it can.
+    pub fn obstacle(&self, params: &Map<String, Value>) -> Option<String> {
+        for (name, kind) in &self.params {
+            match params.get(name) {
+                None => return Some(format!("`{name}` is not known")),
+                Some(value) if !kind.holds(value) => return Some(format!("`{name}` is not {}: {value}", kind.word())),
+                Some(_) => {}
+            }
+        }
+        for (name, limit) in &self.limits {
+            let value = params.get(name).and_then(Value::as_f64).unwrap_or(f64::INFINITY);
+            if value > *limit {
+                return Some(format!("`{name}` is {value}, and this remedy is declared for {limit} at most"));
+            }
+        }
+        None
+    }
+
+    /// What it is.
+    pub fn action(&self) -> Action {
+        self.action
+    }
+
+    /// Whether its act can be taken back.
+    pub fn reversible(&self) -> bool {
+        self.act.is_none() || self.undo.is_some()
+    }
+
+    /// Why this remedy, in words.
+    ///
+    /// # Errors
+    /// If the declared text uses a name it does not have.
+    pub fn rationale(&self, params: &Map<String, Value>) -> Result<String, TaskError> {
+        render_text("remedies: rationale", &self.rationale, &Value::Object(self.known(params, "")))
+    }
+
+    /// The calls in one environment: `{env, act, rerun}`.
+    ///
+    /// # Errors
+    /// If a declared template uses a name it does not have.
+    pub fn calls(&self, estate: &Estate, params: &Map<String, Value>, env: &str) -> Result<Value, TaskError> {
+        let names = Value::Object(self.known(params, env));
+        let call = |call: &Option<Call>| match call {
+            Some(call) => {
+                Ok(json!({ "tool": estate.tool(&call.tool), "args": render("remedies", &call.args, &names)? }))
+            }
+            None => Ok(json!({ "tool": null, "args": null })),
+        };
+        let act = match &self.act {
+            Some(act) => json!({
+                "tool": estate.tool(&act.tool),
+                "args": render("remedies", &act.args, &names)?,
+                "env": env,
+                "effect": act.effect,
+                "verify": call(&self.verify)?,
+                "undo": call(&self.undo)?,
+            }),
+            None => Value::Null,
+        };
+        Ok(json!({ "env": env, "act": act, "rerun": self.rerun(estate, params, env)? }))
+    }
+
+    fn rerun(&self, estate: &Estate, params: &Map<String, Value>, env: &str) -> Result<Value, TaskError> {
+        let text = |name: &str| params.get(name).and_then(Value::as_str).unwrap_or_default();
+        let (pipeline, day) = (text("pipeline"), text("day"));
+        let mut args = json!({ "pipeline": pipeline, "business_date": day, "environment": env });
+        if let (Some(task), Some(args)) = (&self.rerun.from_task, args.as_object_mut()) {
+            args.insert("from_task".to_owned(), task.clone().into());
+        }
+        let expected = params.get("expected_rows").and_then(Value::as_i64);
+        let sql = estate.pipeline(pipeline)?.proof(day, expected)?;
+        Ok(json!({
+            "tool": estate.tool("rerun_pipeline"),
+            "args": args,
+            "env": env,
+            "effect": EffectClass::Idempotent,
+            "verify": { "tool": estate.tool("query"), "args": { "sql": sql, "environment": env } },
+        }))
+    }
+
+    /// Only checked parameters can be used.
+    fn known(&self, params: &Map<String, Value>, env: &str) -> Map<String, Value> {
+        let mut known: Map<String, Value> =
+            self.params.keys().filter_map(|name| Some((name.clone(), params.get(name)?.clone()))).collect();
+        known.insert("env".to_owned(), env.into());
+        known
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    #[test]
+    fn a_parameter_that_is_not_of_its_kind_goes_nowhere() {
+        for (kind, good, bad) in [
+            (
+                ParamKind::Identifier,
+                json!("dep_delay"),
+                vec![json!("a b"), json!("x'; DROP TABLE t; --"), json!(""), json!(1), json!("é")],
+            ),
+            (
+                ParamKind::Date,
+                json!("2013-01-24"),
+                vec![json!("2013-01-24' OR 1"), json!("2013-13-01"), json!("20130124"), json!(null)],
+            ),
+            (ParamKind::Privilege, json!("INSERT"), vec![json!("ALL"), json!("insert"), json!("INSERT, DELETE")]),
+            (ParamKind::Number, json!(0.04), vec![json!("0.04"), json!(null)]),
+        ] {
+            assert!(kind.holds(&good), "{kind:?} {good}");
+            for bad in bad {
+                assert!(!kind.holds(&bad), "{kind:?} {bad}");
+            }
+        }
+        assert!(!ParamKind::Identifier.holds(&json!("a".repeat(IDENTIFIER_BYTES_MAX + 1))));
+    }
+
+    fn check_obstacle(remedy: &str, params: Value, expected: Expect) {
+        let remedies = Remedies::shipped().unwrap();
+        let params = params.as_object().unwrap().clone();
+        expected.assert_eq(&remedies.get(remedy).unwrap().obstacle(&params).unwrap_or_else(|| "applicable".to_owned()));
+    }
+
+    #[test]
+    fn a_remedy_says_why_it_is_not_applicable() {
+        let quarantine = |share: f64, column: &str| json!({ "pipeline": "flights_daily", "day": "2013-01-23", "table": "src_flights", "column": column, "rows": 39, "share": share });
+        check_obstacle("quarantine-nulls", quarantine(0.0435, "carrier"), expect!["applicable"]);
+        check_obstacle(
+            "quarantine-nulls",
+            quarantine(0.3, "carrier"),
+            expect!["`share` is 0.3, and this remedy is declared for 0.1 at most"],
+        );
+        check_obstacle(
+            "quarantine-nulls",
+            quarantine(0.01, "carrier IS NULL OR 1"),
+            expect![[r#"`column` is not a plain identifier: "carrier IS NULL OR 1""#]],
+        );
+        check_obstacle(
+            "request-redelivery",
+            json!({ "pipeline": "p", "day": "2013-01-23" }),
+            expect!["`expected_rows` is not known"],
+        );
+    }
+
+    fn check_refused(yaml: &str, expected: Expect) {
+        expected.assert_eq(&Remedies::from_yaml(yaml).unwrap_err().to_string());
+    }
+
+    #[test]
+    fn a_remedy_that_cannot_be_proven_is_refused() {
+        check_refused(
+            "remedies: { x: { action: change, params: {}, rationale: r, rerun: {} } }",
+            expect!["remedies: remedy `x`: a change needs an `act`"],
+        );
+        check_refused(
+            "remedies: { x: { action: change, params: {}, rationale: r, act: { tool: t, args: {}, effect: idempotent }, rerun: {} } }",
+            expect!["remedies: remedy `x`: an act needs a `verify`"],
+        );
+        check_refused(
+            "remedies: { x: { action: retry, params: {}, limits: { n: 1 }, rationale: r, rerun: {} } }",
+            expect!["remedies: remedy `x`: limit `n` is no number among its params"],
+        );
+    }
+}

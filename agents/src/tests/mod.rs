@@ -1,0 +1,7 @@
+//! Tests of the crate: the harness they share, and one module per area.
+
+mod faults;
+mod library;
+mod roles;
+mod tool_node;
+mod world;

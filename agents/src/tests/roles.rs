@@ -1,0 +1,1 @@
+//! Each role alone, with scripted tools.

@@ -1,0 +1,1 @@
+//! Tool nodes: check, undo, keys, classes.
