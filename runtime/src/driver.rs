@@ -351,10 +351,14 @@ impl Driver {
         Stop::Failed(error)
     }
 
-    /// Requests that arrived while the loop was ending.
-    pub(crate) fn leftovers(&mut self) -> Vec<Request> {
+    /// Requests that arrived while the loop was ending, those included whose senders are just handing them over.
+    pub(crate) async fn leftovers(&mut self) -> Vec<Request> {
         self.requests.close();
-        std::iter::from_fn(|| self.requests.try_recv().ok()).collect()
+        let mut left = Vec::new();
+        while let Some(request) = self.requests.recv().await {
+            left.push(request);
+        }
+        left
     }
 }
 

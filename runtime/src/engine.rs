@@ -603,7 +603,7 @@ impl Engine {
                 threads.remove(&thread);
             }
         }
-        for request in driver.leftovers() {
+        for request in driver.leftovers().await {
             drop(self.send(&thread, request).await);
         }
     }
