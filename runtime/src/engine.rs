@@ -555,7 +555,14 @@ impl Engine {
     /// Hands a request to the thread's driver, starting one when there is none.
     async fn send(&self, thread: &ThreadId, mut request: Request) -> Result<(), EngineFault> {
         for _ in 0..HANDOVERS_MAX {
-            let driver = self.driver(thread).await?;
+            let known = self.threads.lock().get(thread).cloned();
+            let Some(driver) = known else {
+                match self.start_driver(thread, request).await? {
+                    None => return Ok(()),
+                    Some(back) => request = back,
+                }
+                continue;
+            };
             match driver.send(request).await {
                 Ok(()) => return Ok(()),
                 Err(back) => request = back.0,
@@ -568,24 +575,24 @@ impl Engine {
         Err(EngineFault::Stopped)
     }
 
-    async fn driver(&self, thread: &ThreadId) -> Result<mpsc::Sender<Request>, EngineFault> {
-        if let Some(driver) = self.threads.lock().get(thread) {
-            return Ok(driver.clone());
-        }
+    /// Starts a driver with its first request at hand, so that it does not end as idle before it has one. Gives the request
+    /// back when somebody else was first.
+    async fn start_driver(&self, thread: &ThreadId, first: Request) -> Result<Option<Request>, EngineFault> {
         let run = self.load(thread).await?;
         let (sender, requests) = mpsc::channel(REQUESTS_MAX);
         {
             let mut threads = self.threads.lock();
-            if let Some(driver) = threads.get(thread) {
-                return Ok(driver.clone());
+            if threads.contains_key(thread) {
+                return Ok(Some(first));
+            }
+            if let Err(full) = sender.try_send(first) {
+                return Ok(Some(full.into_inner()));
             }
             threads.insert(thread.clone(), sender.clone());
         }
-        let engine = self.clone();
         let driver = Driver::new(run, Arc::clone(&self.services), requests);
-        let (thread, own) = (thread.clone(), sender.clone());
-        self.tracker.spawn(engine.host(driver, thread, own));
-        Ok(sender)
+        self.tracker.spawn(self.clone().host(driver, thread.clone(), sender));
+        Ok(None)
     }
 
     /// Boxed because the last step may start another driver.
