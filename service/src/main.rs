@@ -1,2 +1,24 @@
-//! The binary.
-fn main() {}
+//! `interlock`: the command line over the engine. The only crate that names concrete stores, tools and agents.
+
+mod answers;
+mod bench;
+mod cli;
+mod config;
+mod demo;
+mod failure;
+mod graph_files;
+mod graph_tests;
+mod ids;
+mod notices;
+mod out;
+mod pace;
+mod reference;
+mod snapshot;
+mod spawn;
+mod wiring;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -31,7 +31,7 @@ state: { n: {}, rounds: {}, round: {}, acc: { merge: sum } }
 output: [acc, round]
 limits: { recursion: 1000000 }
 nodes:
-  plan: { function: plan, then: end }
+  plan: { function: plan, then: work }
   work: { function: work, then: join }
   join: { function: join, then: [{ when: round < rounds, to: plan }, { to: end }] }
 start: plan
@@ -51,11 +51,12 @@ start: step
 /// One step, a question, one more step.
 pub(super) const PARK: &str = r#"
 graph: bench-park
-state: { size: {}, counter: {}, payload: {}, answer: {} }
-output: [counter, answer]
+input: { schema: { type: object } }
+state: { size: {}, counter: {}, payload: {}, reply: {} }
+output: [counter, reply]
 nodes:
   a: { function: first, then: ask }
-  ask: { approval: { title: approve?, choices: ["yes", "no"] }, output: { answer: answer.choice }, then: done }
+  ask: { approval: { title: approve?, choices: ["yes", "no"] }, output: { reply: answer.choice }, then: done }
   done: { set: { counter: "{{ counter + 1 }}" }, then: end }
 start: a
 "#;

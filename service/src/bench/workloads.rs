@@ -283,7 +283,7 @@ async fn resume(args: &BenchArgs, n: usize, metrics: &mut serde_json::Map<String
         let (_, ended) = bench.engine.answer_and_join(&id, vec![answer], Value::Null).await?;
         latencies.push(began.elapsed().as_secs_f64() * 1e3);
         ok &= ended.is_some_and(|ended| ended.outcome == RunOutcome::Success);
-        ok &= bench.value(&thread, "answer").await? == json!("yes") && bench.value(&thread, "counter").await? == json!(2);
+        ok &= bench.value(&thread, "reply").await? == json!("yes") && bench.value(&thread, "counter").await? == json!(2);
     }
     metrics.extend([
         ("process_ready_ms".to_owned(), json!(ready_ms)),

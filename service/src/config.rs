@@ -1,0 +1,388 @@
+//! `interlock.yaml`: what differs per installation. A closed world: an unknown key is an error with its line and column.
+//!
+//! Secrets are never written here: a key is named by the environment variable or the file that holds it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use checkpoints::keys::KeyRing;
+use checkpoints::open::Address;
+use graphs::EffectClass;
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_saphyr::Spanned;
+use tools::hub::{ParsedServers, ServerConfig};
+use tools::policy::{Rule, RulePolicy, Verb};
+
+use crate::failure::Failure;
+
+/// The file that is read when none is named.
+pub(crate) const FILE: &str = "interlock.yaml";
+/// Where threads are kept when nobody says otherwise.
+const STORE_DEFAULT: &str = "sled:.interlock/store";
+/// Largest configuration in bytes.
+const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// Largest secret in bytes.
+const SECRET_BYTES_MAX: u64 = 1 << 16;
+
+/// Reads the address of a store.
+pub(crate) fn address(text: &str) -> Result<Address, String> {
+    text.parse().map_err(|error: checkpoints::open::AddressError| error.to_string())
+}
+
+/// An address as it is written.
+pub(crate) fn address_text(address: &Address) -> String {
+    match address {
+        Address::Memory => "memory".to_owned(),
+        Address::Sled(path) => format!("sled:{}", path.display()),
+        Address::Fjall(path) => format!("fjall:{}", path.display()),
+    }
+}
+
+/// The same store, its folder seen from `base`.
+fn beside(address: Address, base: &Path) -> Address {
+    match address {
+        Address::Memory => Address::Memory,
+        Address::Sled(path) => Address::Sled(base.join(path)),
+        Address::Fjall(path) => Address::Fjall(base.join(path)),
+    }
+}
+
+/// An installation as configured.
+#[derive(Debug)]
+pub(crate) struct Config {
+    /// Where threads are kept.
+    pub(crate) store: Address,
+    /// Keys that encrypt the store; none leaves it readable.
+    pub(crate) encryption: Option<Encryption>,
+    /// Tool servers.
+    pub(crate) servers: Vec<ServerConfig>,
+    /// Groups of approvers and who is in them.
+    pub(crate) groups: BTreeMap<String, Vec<String>>,
+    /// What decides on calls; `None` takes the default: read, change staging, ask before production changes.
+    pub(crate) policy: Option<RulePolicy>,
+    /// Folders and files with graphs that others refer to by name.
+    pub(crate) graphs: Vec<PathBuf>,
+    /// Who acts when nobody says otherwise.
+    pub(crate) user: Option<String>,
+}
+
+/// Keys of a store.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Encryption {
+    /// Encrypts what is written from now on.
+    key: KeyReference,
+    /// Still decrypt what was written before.
+    #[serde(default)]
+    previous: Vec<KeyReference>,
+}
+
+/// Where a key is: 32 bytes, as 64 hex digits or base64.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyReference {
+    /// Environment variable that holds it.
+    env: Option<String>,
+    /// File that holds it.
+    file: Option<PathBuf>,
+}
+
+impl KeyReference {
+    fn read(&self) -> Result<SecretString, Failure> {
+        let text = match (&self.env, &self.file) {
+            (Some(name), None) => std::env::var(name)
+                .map_err(|_| Failure::failed(format!("encryption: the environment variable `{name}` is not set"))),
+            (None, Some(path)) => read_bounded(path, SECRET_BYTES_MAX)
+                .map_err(|why| Failure::failed(format!("encryption: key file {}: {why}", path.display()))),
+            _ => Err(Failure::usage("encryption: a key has exactly one of `env` and `file`")),
+        }?;
+        Ok(SecretString::from(text.trim()))
+    }
+}
+
+/// What changes an environment allows.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EnvironmentRule {
+    /// What happens to a call that changes something there.
+    changes: Verb,
+    /// Who is asked.
+    #[serde(default)]
+    approvers: Vec<String>,
+}
+
+/// The file as written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    store: Option<Spanned<String>>,
+    encryption: Option<Encryption>,
+    #[serde(default, rename = "mcpServers")]
+    servers: BTreeMap<String, Spanned<BTreeMap<String, Spanned<Value>>>>,
+    #[serde(default)]
+    approvers: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
+    environments: BTreeMap<String, EnvironmentRule>,
+    policy: Option<Spanned<RulePolicy>>,
+    #[serde(default)]
+    graphs: Vec<PathBuf>,
+    user: Option<String>,
+}
+
+impl Config {
+    /// Reads the named file, or `interlock.yaml` of this folder when there is one.
+    pub(crate) fn load(named: Option<&Path>) -> Result<Self, Failure> {
+        let path = named.unwrap_or_else(|| Path::new(FILE));
+        if named.is_none() && !path.exists() {
+            return Self::parse("", FILE, Path::new(""));
+        }
+        let text = read_bounded(path, CONFIG_BYTES_MAX)
+            .map_err(|why| Failure::usage(format!("configuration {}: {why}", path.display())))?;
+        Self::parse(&text, &path.display().to_string(), path.parent().unwrap_or_else(|| Path::new("")))
+    }
+
+    /// Reads a configuration; paths in it are seen from `base`.
+    fn parse(text: &str, name: &str, base: &Path) -> Result<Self, Failure> {
+        let file: File = if text.trim().is_empty() {
+            File::default()
+        } else {
+            serde_saphyr::from_str(text).map_err(|error| syntax(text, name, &error))?
+        };
+        let store = match file.store {
+            Some(spec) => address(&spec.value).map(|store| beside(store, base)).map_err(|why| {
+                let at = (spec.referenced.line(), spec.referenced.column());
+                placed(text, name, at, &format!("store: {why}"))
+            })?,
+            None => address(STORE_DEFAULT).map_err(Failure::usage)?,
+        };
+        let encryption = file.encryption.map(|keys| keys.beside(base));
+        Ok(Self {
+            store,
+            encryption,
+            servers: servers(text, name, file.servers)?,
+            groups: file.approvers,
+            policy: policy(text, name, file.policy, file.environments)?,
+            graphs: file.graphs.into_iter().map(|path| base.join(path)).collect(),
+            user: file.user,
+        })
+    }
+}
+
+impl Encryption {
+    /// The keys themselves.
+    pub(crate) fn keys(&self) -> Result<KeyRing, Failure> {
+        let previous = self.previous.iter().map(KeyReference::read).collect::<Result<Vec<_>, _>>()?;
+        KeyRing::new(&self.key.read()?, &previous).map_err(|error| Failure::failed(format!("encryption: {error}")))
+    }
+
+    fn beside(mut self, base: &Path) -> Self {
+        for key in std::iter::once(&mut self.key).chain(&mut self.previous) {
+            key.file = key.file.take().map(|file| base.join(file));
+        }
+        self
+    }
+}
+
+/// The rules of the file, then one for each environment.
+fn policy(
+    text: &str,
+    name: &str,
+    written: Option<Spanned<RulePolicy>>,
+    environments: BTreeMap<String, EnvironmentRule>,
+) -> Result<Option<RulePolicy>, Failure> {
+    if written.is_none() && environments.is_empty() {
+        return Ok(None);
+    }
+    let mut policy = match written {
+        None => RulePolicy::default(),
+        Some(written) => {
+            // Read again by its own reader, which also checks what a type cannot say.
+            let whole: Value = serde_saphyr::from_str(text).map_err(|error| syntax(text, name, &error))?;
+            let part = whole.get("policy").cloned().unwrap_or_default().to_string();
+            let at = (written.referenced.line(), written.referenced.column());
+            RulePolicy::from_yaml(&part).map_err(|error| placed(text, name, at, &error.to_string()))?
+        }
+    };
+    for (environment, rule) in environments {
+        policy.rules.push(Rule {
+            name: format!("environment-{environment}"),
+            decide: rule.changes,
+            kinds: Some(vec!["tool".to_owned()]),
+            effects: Some(vec![EffectClass::Idempotent, EffectClass::AtMostOnce]),
+            envs: Some(vec![environment.clone()]),
+            reason: Some(format!("it changes {environment}")),
+            approvers: rule.approvers,
+            tools: None,
+            roles: None,
+            graphs: None,
+            nodes: None,
+            args: BTreeMap::new(),
+            quorum: 1,
+            four_eyes: false,
+        });
+    }
+    Ok(Some(policy))
+}
+
+type ServerEntries = BTreeMap<String, Spanned<BTreeMap<String, Spanned<Value>>>>;
+
+/// Reads `mcpServers` with the rules of the hub; a mistake is placed at the key it is about.
+fn servers(text: &str, name: &str, entries: ServerEntries) -> Result<Vec<ServerConfig>, Failure> {
+    let plain: serde_json::Map<String, Value> = entries
+        .iter()
+        .map(|(server, keys)| {
+            let keys = keys.value.iter().map(|(key, value)| (key.clone(), value.value.clone())).collect();
+            (server.clone(), Value::Object(keys))
+        })
+        .collect();
+    let parsed = ParsedServers::parse(&Value::Object(plain));
+    let Some(problem) = parsed.errors.first() else { return Ok(parsed.servers) };
+    let place = entries.iter().find_map(|(server, keys)| {
+        let rest = problem.path.strip_prefix("mcpServers.")?.strip_prefix(server.as_str())?;
+        let key = keys.value.get(rest.trim_start_matches('.'));
+        let at = key.map_or(keys.referenced, |value| value.referenced);
+        Some((at.line(), at.column()))
+    });
+    Err(placed(text, name, place.unwrap_or((1, 1)), &problem.to_string()))
+}
+
+fn syntax(text: &str, name: &str, error: &serde_saphyr::Error) -> Failure {
+    let at = error.location().map_or((1, 1), |at| (at.line(), at.column()));
+    let message = error.without_snippet().to_string();
+    let first = message.lines().next().unwrap_or("it is not valid YAML");
+    // The place is shown in our own form.
+    let bare = first.rsplit_once(" at line ").map_or(first, |(bare, _)| bare);
+    placed(text, name, at, bare)
+}
+
+/// A mistake with its line and column, and the line itself.
+fn placed(text: &str, name: &str, at: (u64, u64), message: &str) -> Failure {
+    let (line, column) = at;
+    let index = usize::try_from(line.saturating_sub(1)).unwrap_or(usize::MAX);
+    let shown: String = text.lines().nth(index).unwrap_or("").chars().take(120).collect();
+    let margin = " ".repeat(line.to_string().len());
+    let caret = " ".repeat(usize::try_from(column.saturating_sub(1)).unwrap_or(0).min(120));
+    Failure::usage(format!("{message}\n{margin}--> {name}:{line}:{column}\n{margin} |\n{line} | {shown}\n{margin} | {caret}^"))
+}
+
+/// A file's text, unless it is too large or no UTF-8.
+pub(crate) fn read_bounded(path: &Path, bytes_max: u64) -> Result<String, String> {
+    let bytes = read_bytes(path, bytes_max)?;
+    String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())
+}
+
+/// A file's bytes, unless there are too many.
+pub(crate) fn read_bytes(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
+    use std::io::Read;
+    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    let mut bytes = Vec::new();
+    file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > bytes_max {
+        return Err(format!("it is larger than {bytes_max} bytes"));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    fn check_error(text: &str, expected: Expect) {
+        let failure = Config::parse(text, "interlock.yaml", Path::new("")).map(drop).unwrap_err();
+        assert_eq!(failure.exit, crate::failure::Exit::Usage);
+        expected.assert_eq(&failure.text());
+    }
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        let config = Config::parse("", "interlock.yaml", Path::new("")).unwrap();
+        assert_eq!(address_text(&config.store), STORE_DEFAULT);
+        assert!(config.servers.is_empty() && config.encryption.is_none());
+    }
+
+    #[test]
+    fn paths_are_seen_from_the_file() {
+        let text = "store: fjall:data\ngraphs: [flows]\nencryption: {key: {file: key.hex}}\n";
+        let config = Config::parse(text, "etc/interlock.yaml", Path::new("etc")).unwrap();
+        assert_eq!(config.store, Address::Fjall("etc/data".into()));
+        assert_eq!(config.graphs, [Path::new("etc/flows")]);
+        assert_eq!(config.encryption.unwrap().key.file.unwrap(), Path::new("etc/key.hex"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_placed() {
+        check_error("store: memory\nstorage: x\n", expect![[r#"
+            error: unknown field `storage`, expected one of store, encryption, mcpServers, approvers, environments, policy, graphs, user
+             --> interlock.yaml:2:1
+              |
+            2 | storage: x
+              | ^
+        "#]]);
+    }
+
+    #[test]
+    fn a_bad_store_is_placed() {
+        check_error("user: ann\nstore: redis:x\n", expect![[r#"
+            error: store: `redis:x` is not a store: write `memory`, `sled:PATH`, `fjall:PATH`, or a path alone for sled
+             --> interlock.yaml:2:8
+              |
+            2 | store: redis:x
+              |        ^
+        "#]]);
+    }
+
+    #[test]
+    fn a_bad_server_is_placed_at_its_key() {
+        check_error("mcpServers:\n  w:\n    command: w\n    timeout: soon\n", expect![[r#"
+            error: mcpServers.w.timeout: expected a time above zero, as in 30, "30s", "500ms" or "2m"
+             --> interlock.yaml:4:14
+              |
+            4 |     timeout: soon
+              |              ^
+        "#]]);
+    }
+
+    #[test]
+    fn environments_become_rules_after_the_written_ones() {
+        let text = "policy: {rules: [{name: all, decide: deny}]}\nenvironments: {production: {changes: ask, approvers: ['user:ann']}}\n";
+        let policy = Config::parse(text, "c", Path::new("")).unwrap().policy.unwrap();
+        assert_eq!(policy.rules.iter().map(|rule| rule.name.as_str()).collect::<Vec<_>>(), ["all", "environment-production"]);
+    }
+
+    #[test]
+    fn a_rule_that_means_nothing_is_placed() {
+        check_error("policy:\n  rules: [{name: a, decide: ask, quorum: 0}]\n", expect![[r#"
+            error: policy file: rule `a`: quorum 0 would approve by itself; use 1 or more
+             --> interlock.yaml:2:3
+              |
+            2 |   rules: [{name: a, decide: ask, quorum: 0}]
+              |   ^
+        "#]]);
+    }
+
+    #[test]
+    fn a_bad_word_is_placed() {
+        check_error("policy:\n  rules:\n    - {name: all, decide: maybe}\n", expect![[r#"
+            error: unknown variant `maybe`, expected one of allow, ask, deny
+             --> interlock.yaml:3:27
+              |
+            3 |     - {name: all, decide: maybe}
+              |                           ^
+        "#]]);
+    }
+
+    #[test]
+    fn what_is_no_yaml_is_placed() {
+        check_error("store: [\n", expect![[r#"
+            error: expected string scalar
+             --> interlock.yaml:1:8
+              |
+            1 | store: [
+              |        ^
+        "#]]);
+    }
+}

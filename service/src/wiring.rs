@@ -1,0 +1,213 @@
+//! Where the parts meet: store, engine, tools, agents. The only module that names concrete ones.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use agents::{AgentNode, Kit, Notifier};
+use async_trait::async_trait;
+use checkpoints::open::{self, Address, OpenOptions};
+use graphs::{CompiledGraph, GraphDigest};
+use runtime::ports::store::{Store, StoreError};
+use runtime::{Context, Engine, NodeKind};
+use runtime_core::error::TaskError;
+use runtime_core::event::NodeOutput;
+use runtime_core::ids::ThreadId;
+use runtime_core::interlocks::guard::{DefaultPolicy, Policy};
+use runtime_core::state::ThreadState;
+use serde_json::{Value, json};
+use tools::hub::Hub;
+use tools::node::ToolNode;
+use tools::toolbox::ToolBox;
+
+use crate::answers::Who;
+use crate::config::{Config, address_text};
+use crate::failure::Failure;
+use crate::graph_files::{GraphSet, Known};
+use crate::notices::OnStandardError;
+use crate::spawn::{Nursery, SpawnNode};
+
+/// Graphs that a stored graph may refer to.
+const LINKS_MAX: usize = 1_000;
+
+/// An open store with an engine over it.
+pub(crate) struct Session {
+    /// The engine.
+    pub(crate) engine: Engine,
+    /// The store it writes to.
+    pub(crate) store: Arc<dyn Store>,
+    /// The installation.
+    pub(crate) config: Config,
+    /// Its address, for messages.
+    pub(crate) address: Address,
+    hub: Hub,
+    nursery: Arc<Nursery>,
+}
+
+/// Opens a store with the keys of the configuration.
+pub(crate) fn store_at(address: &Address, config: &Config) -> Result<Arc<dyn Store>, Failure> {
+    let store = open::open(address, &open_options(config)?);
+    store.map_err(|error| match &error {
+        StoreError::Held { .. } => error.into(),
+        _ => Failure { message: format!("{}: {error}", address_text(address)), ..error.into() },
+    })
+}
+
+/// Opens an unencrypted store of a kind in a folder.
+pub(crate) fn open_store(kind: &str, folder: &Path) -> anyhow::Result<Arc<dyn Store>> {
+    let address: Address = match kind {
+        "memory" => Address::Memory,
+        kind => format!("{kind}:{}", folder.display()).parse()?,
+    };
+    Ok(open::open(&address, &OpenOptions::default())?)
+}
+
+/// How stores of this installation are opened.
+pub(crate) fn open_options(config: &Config) -> Result<OpenOptions, Failure> {
+    let keys = config.encryption.as_ref().map(|encryption| encryption.keys()).transpose()?;
+    Ok(OpenOptions { keys: keys.map(Arc::new), ..OpenOptions::default() })
+}
+
+impl Session {
+    /// Opens the store and puts an engine over it. Tool servers are started when a tool is first called.
+    pub(crate) fn open(config: Config, address: Address) -> Result<Self, Failure> {
+        Self::with_notifier(config, address, Arc::new(OnStandardError))
+    }
+
+    /// As [`Session::open`], with another way to reach people.
+    pub(crate) fn with_notifier(config: Config, address: Address, notifier: Arc<dyn Notifier>) -> Result<Self, Failure> {
+        let store = store_at(&address, &config)?;
+        let hub = Hub::new(config.servers.clone());
+        let tools: Arc<dyn ToolBox> = Arc::new(hub.clone());
+        let nursery = Arc::new(Nursery::default());
+        let engine = Engine::builder(Arc::clone(&store))
+            .policy(policy(&config))
+            .kind("tool", Arc::new(ToolNode::new(Arc::clone(&tools))))
+            .kind("agent", Arc::new(Agents::new(tools, notifier)))
+            .kind("spawn", Arc::new(SpawnNode(Arc::clone(&nursery))))
+            .build();
+        nursery.open(engine.clone());
+        Ok(Self { engine, store, config, address, hub, nursery })
+    }
+
+    /// Makes a graph and those it refers to known, and remembers which versions belong together.
+    pub(crate) async fn add_graphs(&self, set: &GraphSet) -> Result<(), Failure> {
+        for graph in set.others.values() {
+            self.add_graph(Arc::clone(graph)).await?;
+        }
+        self.nursery.add(Arc::clone(&set.root));
+        if set.others.is_empty() {
+            return Ok(());
+        }
+        let links: BTreeMap<&str, &str> =
+            set.others.iter().map(|(name, graph)| (name.as_str(), graph.digest().as_str())).collect();
+        let document = links_document(set.root.digest());
+        let known = self.store.document(&document).await?;
+        let links = json!(links);
+        if known.as_ref() != Some(&links) {
+            self.store.swap_document(&document, known.as_ref(), &links).await?;
+        }
+        Ok(())
+    }
+
+    async fn add_graph(&self, graph: Arc<CompiledGraph>) -> Result<(), Failure> {
+        self.nursery.add(Arc::clone(&graph));
+        Ok(self.engine.add_graph(graph).await?)
+    }
+
+    /// A stored thread and its state, with the graphs it needs known to the engine.
+    pub(crate) async fn thread(&self, text: &str) -> Result<(ThreadId, ThreadState), Failure> {
+        let id = crate::ids::thread(&*self.store, text).await?;
+        let state = self.engine.state(&id).await?.unwrap_or_default();
+        if let Some(digest) = &state.digest {
+            self.fetch_graphs(digest).await?;
+        }
+        Ok((id, state))
+    }
+
+    /// The graph version a thread is pinned to.
+    pub(crate) async fn graph_of(&self, state: &ThreadState) -> Result<Arc<CompiledGraph>, Failure> {
+        let digest = state.digest.as_ref().ok_or_else(|| Failure::failed("the thread has no graph yet"))?;
+        self.stored_graph(digest).await
+    }
+
+    /// A graph from the store.
+    pub(crate) async fn stored_graph(&self, digest: &GraphDigest) -> Result<Arc<CompiledGraph>, Failure> {
+        let missing = || Failure::failed(format!("graph version {digest} is not in the store {}", address_text(&self.address)));
+        let (name, source) = self.store.graph(digest).await?.ok_or_else(missing)?;
+        let checked = graphs::check(&name, source.as_bytes(), &graphs::OpenCatalog);
+        let (graph, _) = checked.map_err(|diagnostics| Failure::diagnostics(&diagnostics))?;
+        Ok(Arc::new(graph))
+    }
+
+    /// Makes the graphs known that a stored one refers to, in the versions it was started with.
+    async fn fetch_graphs(&self, digest: &GraphDigest) -> Result<(), Failure> {
+        let Some(Value::Object(links)) = self.store.document(&links_document(digest)).await? else { return Ok(()) };
+        for linked in links.values().take(LINKS_MAX) {
+            let Ok(digest) = serde_json::from_value::<GraphDigest>(linked.clone()) else { continue };
+            self.add_graph(self.stored_graph(&digest).await?).await?;
+        }
+        Ok(())
+    }
+
+    /// Who acts.
+    pub(crate) fn who(&self, named: Option<&str>) -> Who {
+        Who::new(named, &self.config)
+    }
+
+    /// What graphs may mention here.
+    pub(crate) fn known(&self) -> Known {
+        Known::for_running(&self.config)
+    }
+
+    /// Ends tool servers, waits until everything is durable, and lets go of the store.
+    pub(crate) async fn close(self) -> Result<(), Failure> {
+        self.nursery.close();
+        self.hub.close().await;
+        self.engine.shutdown().await?;
+        Ok(())
+    }
+}
+
+fn links_document(digest: &GraphDigest) -> String {
+    format!("graph-links:{digest}")
+}
+
+/// What decides on calls.
+pub(crate) fn policy(config: &Config) -> Arc<dyn Policy> {
+    match &config.policy {
+        Some(rules) => Arc::new(rules.clone()),
+        None => Arc::new(DefaultPolicy::default()),
+    }
+}
+
+/// Agents whose knowledge is read when the first of them works: most commands need none.
+pub(crate) struct Agents {
+    tools: Arc<dyn ToolBox>,
+    notifier: Arc<dyn Notifier>,
+    node: OnceLock<Result<AgentNode, String>>,
+}
+
+impl Agents {
+    /// Agents with these tools and this way to reach people.
+    pub(crate) fn new(tools: Arc<dyn ToolBox>, notifier: Arc<dyn Notifier>) -> Self {
+        Self { tools, notifier, node: OnceLock::new() }
+    }
+
+    fn node(&self) -> &Result<AgentNode, String> {
+        self.node.get_or_init(|| {
+            let kit = Kit::shipped().map_err(|error| error.to_string())?;
+            Ok(AgentNode::new(Arc::clone(&self.tools), Arc::new(kit), Arc::clone(&self.notifier)))
+        })
+    }
+}
+
+#[async_trait]
+impl NodeKind for Agents {
+    async fn run(&self, ctx: Context) -> Result<NodeOutput, TaskError> {
+        match self.node() {
+            Ok(node) => node.run(ctx).await,
+            Err(why) => Err(TaskError::bug(why.clone())),
+        }
+    }
+}
