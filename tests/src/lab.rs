@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use graphs::{CompiledGraph, OpenCatalog};
 use parking_lot::Mutex;
 use runtime::ports::clock::{Clock, Entropy};
-use runtime::ports::store::Store;
+use runtime::ports::store::{Store, StoreError};
 use runtime::view::StateView;
 use runtime::{Context, Ended, Engine, EngineFault, NodeFn, NodeKind, Start, history, view};
 use runtime_core::effect::Reply;
@@ -270,10 +270,16 @@ impl Lab {
 
     /// Makes all graphs known to the engine.
     pub async fn load_graphs(&mut self) {
+        self.try_load_graphs().await.expect("a graph is kept");
+    }
+
+    /// As [`Lab::load_graphs`], with the store's failure.
+    pub async fn try_load_graphs(&mut self) -> Result<(), StoreError> {
         let engine = self.engine();
         for graph in self.graphs.clone() {
-            engine.add_graph(graph).await.expect("a graph is kept");
+            engine.add_graph(graph).await?;
         }
+        Ok(())
     }
 
     /// What to start.

@@ -25,6 +25,8 @@ pub enum Death {
     Before(u64),
     /// After it is written, before anybody is told: the answer is lost.
     After(u64),
+    /// At the n-th commit the one before it is lost too, though it was acknowledged: a store that lies.
+    LoseTail(u64),
 }
 
 #[derive(Default)]
@@ -133,6 +135,10 @@ impl Store for StrictStore {
         if self.death == Some(Death::Before(number)) {
             return Err(self.die());
         }
+        if self.death == Some(Death::LoseTail(number)) {
+            inside.threads.entry(commit.thread.clone()).or_default().pop();
+            return Err(self.die());
+        }
         stored_form_is_faithful(&commit.record);
         assert_eq!(commit.epoch, commit.record.epoch, "a record names the epoch it is written with");
         assert!(!commit.record.ops.is_empty(), "an empty record was written");
@@ -153,7 +159,7 @@ impl Store for StrictStore {
     async fn load(&self, thread: &ThreadId) -> Result<Option<Loaded>, StoreError> {
         self.alive()?;
         let inside = self.disk.0.lock();
-        let Some(log) = inside.threads.get(thread) else { return Ok(None) };
+        let Some(log) = inside.threads.get(thread).filter(|log| !log.is_empty()) else { return Ok(None) };
         let (epoch, seq) = epoch_and_head(log);
         Ok(Some(Loaded { state: state_of(log), seq, epoch, since_snapshot: 0, snapshot: 0 }))
     }

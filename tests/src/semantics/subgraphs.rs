@@ -286,7 +286,7 @@ fn b62_a_breakpoint_in_a_child_does_not_run_its_sibling_again() {
             out(json!({"log": ["beside"]}))
         });
         assert_eq!(lab.start_with(json!({}), pause_before(&["two"])).await, Outcome::Interrupted);
-        assert_eq!(lab.ran(), "one beside", "the sibling is not stopped");
+        assert_eq!(lab.ran(), "beside one", "the sibling is not stopped");
         let (engine, thread) = (lab.engine(), lab.thread.clone());
         let events = engine.subscribe(&thread, modes(&[Mode::Updates])).await.unwrap();
         assert_eq!(lab.resume().await, Outcome::Success);
@@ -361,6 +361,6 @@ fn children_go_on_after_a_restart() {
         let store = Arc::clone(&lab.store);
         lab.restart_over(store);
         assert_eq!(lab.answer_all(json!("go")).await, Outcome::Success);
-        assert_eq!((lab.values().await["log"].clone(), lab.ran()), (json!(["one", "go"]), "one beside two two join".to_owned()));
+        assert_eq!((lab.values().await["log"].clone(), lab.ran()), (json!(["one", "go"]), "beside one two two join".to_owned()));
     });
 }
