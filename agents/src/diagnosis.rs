@@ -41,7 +41,7 @@ impl Class {
 }
 
 /// Whether it goes away by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Transience {
     /// It passes.
@@ -49,11 +49,12 @@ pub enum Transience {
     /// It stays until something changes.
     Permanent,
     /// Nobody can tell.
+    #[default]
     Unknown,
 }
 
 /// Whether a class goes away by itself.
-pub fn transience(class: Class) -> Transience {
+pub(crate) fn transience(class: Class) -> Transience {
     match class {
         Class::Transient => Transience::Transient,
         Class::Unknown => Transience::Unknown,
@@ -62,7 +63,7 @@ pub fn transience(class: Class) -> Transience {
 }
 
 /// What the evidence is worth.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Independent evidence agrees.
@@ -70,6 +71,7 @@ pub enum Status {
     /// Likely, with gaps.
     Hypothesis,
     /// Not enough to act on.
+    #[default]
     Insufficient,
 }
 
@@ -99,6 +101,7 @@ pub struct Diagnosis {
     /// Class of the cause.
     pub class: Class,
     /// The known cause; `None` when no entry explains the incident.
+    #[serde(default)]
     pub cause_id: Option<String>,
     /// The cause in sentences.
     pub cause: String,
@@ -107,19 +110,27 @@ pub struct Diagnosis {
     /// How sure, from 0 to 1; see [`crate::confidence`].
     pub confidence: f64,
     /// Whether it goes away by itself.
+    #[serde(default)]
     pub transience: Transience,
     /// What the evidence is worth.
+    #[serde(default)]
     pub evidence_status: Status,
     /// What supports it (or, for an unknown cause, what was ruled out).
+    #[serde(default)]
     pub evidence: Vec<Evidence>,
     /// What could not be seen, or speaks against it.
+    #[serde(default)]
     pub gaps: Vec<String>,
     /// Other causes that fit.
+    #[serde(default)]
     pub also_possible: Vec<Possible>,
     /// Declared remedies, the preferred first.
+    #[serde(default)]
     pub remedies: Vec<String>,
     /// What remedies are filled in with.
+    #[serde(default)]
     pub params: Map<String, Value>,
     /// What is affected.
+    #[serde(default)]
     pub blast_radius: BlastRadius,
 }

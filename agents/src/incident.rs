@@ -38,10 +38,11 @@ impl Kind {
 }
 
 /// How urgent it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// Look at it today.
+    #[default]
     Medium,
     /// What people read is wrong or missing.
     High,
@@ -107,20 +108,27 @@ pub struct Incident {
     /// What it is called.
     pub kind: Kind,
     /// How urgent.
+    #[serde(default)]
     pub severity: Severity,
     /// One line.
     pub title: String,
     /// The failed run, if one failed.
+    #[serde(default)]
     pub run_id: Option<String>,
     /// Its error text.
+    #[serde(default)]
     pub error: Option<String>,
     /// Everything noticed, in order of precedence.
+    #[serde(default)]
     pub symptoms: Vec<String>,
     /// What shows it.
+    #[serde(default)]
     pub evidence: Vec<Evidence>,
     /// Tables the pipeline writes.
+    #[serde(default)]
     pub tables: Vec<String>,
     /// When it was seen, in the time of the warehouse.
+    #[serde(default)]
     pub detected_at: String,
 }
 

@@ -16,7 +16,7 @@ use crate::incident::{Evidence, Kind};
 use crate::yaml::{Broken, read};
 
 /// Most causes of one base.
-pub const CAUSES_MAX: usize = 5_000;
+const CAUSES_MAX: usize = 5_000;
 /// Other causes that a diagnosis names.
 const POSSIBLE_MAX: usize = 3;
 /// Most of an error's text in a cause that nobody knows.

@@ -19,7 +19,7 @@ use crate::desk::Desk;
 use crate::incident::{list_at, text_at};
 
 /// Longest notice in bytes.
-pub const TEXT_BYTES_MAX: usize = 8 * 1024;
+const TEXT_BYTES_MAX: usize = 8 * 1024;
 /// Most notices a collector keeps.
 const COLLECTED_MAX: usize = 10_000;
 /// Pieces of evidence in a notice.

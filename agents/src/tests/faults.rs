@@ -7,7 +7,39 @@ use runtime_core::record::{Interrupt, Outcome};
 use serde_json::{Value, json};
 use tools::servers::sandbox::{Environment, Fault, Sandbox, Settlement};
 
+use async_trait::async_trait;
+use graphs::EffectClass;
+use runtime_core::error::{ErrorClass, TaskError};
+use tools::toolbox::{ToolBox, ToolBrief, ToolRequest};
+
 use super::world::{Person, SandboxTools, World, agreeable, library};
+
+/// What a call gets in place of the warehouse's answer, if anything.
+type Instead = fn(&ToolRequest) -> Option<Result<Value, TaskError>>;
+
+/// Something that goes wrong between the agents and the warehouse.
+struct Between {
+    inner: SandboxTools,
+    instead: Instead,
+}
+
+#[async_trait]
+impl ToolBox for Between {
+    async fn call(&self, request: ToolRequest) -> Result<Value, TaskError> {
+        match (self.instead)(&request) {
+            Some(answer) => answer,
+            None => self.inner.call(request).await,
+        }
+    }
+
+    async fn effect(&self, target: &str) -> Result<EffectClass, TaskError> {
+        self.inner.effect(target).await
+    }
+
+    async fn list(&self, patterns: &[String]) -> Result<Vec<ToolBrief>, TaskError> {
+        self.inner.list(patterns).await
+    }
+}
 
 /// What came of one round.
 struct Round {
@@ -17,13 +49,16 @@ struct Round {
     _dir: tempfile::TempDir,
 }
 
-async fn round(fault: Option<Fault>, person: Person) -> Round {
+async fn round(fault: Fault, person: Person) -> Round {
+    round_with(fault, person, |_| None).await
+}
+
+/// A round in which some calls never reach the warehouse.
+async fn round_with(fault: Fault, person: Person, instead: Instead) -> Round {
     let dir = tempfile::tempdir().unwrap();
     let sandbox = Arc::new(Sandbox::open(dir.path()).unwrap());
-    if let Some(fault) = fault {
-        sandbox.inject(fault, None).unwrap();
-    }
-    let mut world = World::new(Arc::new(SandboxTools(Arc::clone(&sandbox))));
+    sandbox.inject(fault, None).unwrap();
+    let mut world = World::new(Arc::new(Between { inner: SandboxTools(Arc::clone(&sandbox)), instead }));
     world.engine.add_graph(Arc::new(library("etl-incident"))).await.unwrap();
     let outcome = world.run(library("etl-reliability"), json!({}), person).await;
     assert_eq!(outcome, Outcome::Success);
@@ -66,7 +101,7 @@ impl Round {
 
 /// Breaks the warehouse, runs one round, and compares what happened with the truth about the fault.
 async fn check_fault(fault: Fault, settled: Settlement, expected: Expect) {
-    let round = round(Some(fault), agreeable).await;
+    let round = round(fault, agreeable).await;
     expected.assert_eq(&round.shown());
     let truth = round.sandbox.ground_truth(fault).unwrap();
     let outcome = &round.outcomes[0];
@@ -213,6 +248,71 @@ async fn ordinary_days_raise_no_alarm() {
     }
 }
 
+/// The first look is blind on one eye: likely, but not sure enough to act. The second look settles it.
+#[tokio::test]
+async fn a_second_opinion_settles_what_the_first_could_not() {
+    static ASKED: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let blind: Instead = |request| {
+        let first = request.target == "warehouse.check_upstream"
+            && ASKED.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0;
+        first.then(|| Err(TaskError::new(ErrorClass::Timeout, "no answer")))
+    };
+    let round = round_with(Fault::UpstreamTimeout, agreeable, blind).await;
+    expect![[r#"
+        found run_failed: the upstream feed timed out (transient, 0.91)
+        did rerun-from-extract → healed
+        effect production rerun_pipeline run_failed
+        effect production rerun_pipeline done
+        told Summary: inc-b2d7f5f0bb1b · flights_daily 2013-01-23: the upstream feed timed out (healed)
+        told Summary: 1 incident(s) handled"#]]
+    .assert_eq(&round.shown());
+    assert_eq!(round.sandbox.verify(Fault::UpstreamTimeout).unwrap().outcome, Settlement::Healed);
+    assert!(ASKED.load(std::sync::atomic::Ordering::SeqCst) >= 2);
+}
+
+/// A change that does not make the day right is taken back, exactly, and a person is paged.
+#[tokio::test]
+async fn a_change_that_does_not_help_is_taken_back() {
+    let never_right: Instead = |request| {
+        let sql = request.args["sql"].as_str().unwrap_or_default();
+        let proof = request.args["environment"] == "production" && sql.contains("fact_daily_route");
+        proof.then(|| Ok(json!({ "rows": [{ "ok": 0 }] })))
+    };
+    let round = round_with(Fault::NullBurst, agreeable, never_right).await;
+    expect![[r#"
+        found run_failed: rows without carrier in the delivery (data_quality, 0.91)
+        did quarantine-nulls → handed_over
+        asked Guard in `change`: warehouse.quarantine in production → {"choice":"approve"}
+        asked Approval in `ask_on_call`: inc-ebe236142e9e flights_daily 2013-01-23: rows without carrier in the delivery → {"choice":"take_over"}
+        effect staging quarantine done
+        effect staging rerun_pipeline done
+        effect production quarantine done
+        effect production rerun_pipeline done
+        effect production release_quarantine done
+        told Page: inc-ebe236142e9e · flights_daily 2013-01-23: rows without carrier in the delivery (taken_back)
+        told Summary: inc-ebe236142e9e · flights_daily 2013-01-23: rows without carrier in the delivery (handed_over)
+        told Summary: 1 incident(s) handled"#]].assert_eq(&round.shown());
+    let sql = "SELECT count(*) AS n FROM ops_quarantine WHERE released_at IS NULL";
+    assert_eq!(round.sandbox.call("query", json!({ "sql": sql })).unwrap()["rows"][0]["n"], 0);
+    assert!(round.said().contains("does not hold"));
+}
+
+/// What was handed to a person is not found again by the next round.
+#[tokio::test]
+async fn a_known_incident_is_left_to_the_person_who_has_it() {
+    let mut round = round(Fault::UnknownError, agreeable).await;
+    let known = round.world.channel("known").await;
+    assert_eq!(known.as_array().map(Vec::len), Some(1));
+    round.world = round.world.on("next");
+    let told = round.world.told().len();
+    assert_eq!(
+        round.world.run(library("etl-reliability"), json!({ "known": known }), agreeable).await,
+        Outcome::Success
+    );
+    assert_eq!(round.world.channel("incidents").await, json!([]));
+    assert_eq!(round.world.told().len(), told);
+}
+
 /// A no is final: nothing is changed in production, and the person who is paged reads who said it.
 #[tokio::test]
 async fn a_rejected_change_is_not_made() {
@@ -222,7 +322,7 @@ async fn a_rejected_change_is_not_made() {
             false => json!({ "choice": "dismiss" }),
         }
     }
-    let round = round(Some(Fault::PermissionRevoked), rejects).await;
+    let round = round(Fault::PermissionRevoked, rejects).await;
     expect![[r#"
         found run_failed: etl_writer lost INSERT on fact_daily_carrier (configuration, 0.94)
         did grant-declared-privilege → dismissed

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use async_trait::async_trait;
 use graphs::{CompiledGraph, EffectClass, OpenCatalog};
 use runtime::ports::clock::Clock;
-use runtime::{Engine, Start};
+use runtime::{Engine, NodeKind, Start};
 use runtime_core::effect::{Reply, Taken};
 use runtime_core::error::{ErrorClass, TaskError};
 use runtime_core::event::{AnswerInput, Principal};
@@ -135,6 +135,19 @@ impl World {
 
     /// An engine over these tools under this policy.
     pub(super) fn with_policy(tools: Arc<dyn ToolBox>, policy: Arc<dyn Policy>) -> Self {
+        Self::put_together(tools, policy, |agents| Arc::new(agents))
+    }
+
+    /// An engine over these tools whose agents are wrapped.
+    pub(super) fn with_agents(tools: Arc<dyn ToolBox>, wrap: impl FnOnce(AgentNode) -> Arc<dyn NodeKind>) -> Self {
+        Self::put_together(tools, Arc::new(RulePolicy::etl_demo().unwrap()), wrap)
+    }
+
+    fn put_together(
+        tools: Arc<dyn ToolBox>,
+        policy: Arc<dyn Policy>,
+        wrap: impl FnOnce(AgentNode) -> Arc<dyn NodeKind>,
+    ) -> Self {
         let notices = Arc::new(Collected::default());
         let store = Arc::new(checkpoints::open::memory(&checkpoints::open::OpenOptions::default()));
         let kit = Arc::new(Kit::shipped().unwrap());
@@ -142,7 +155,7 @@ impl World {
             .clock(Arc::new(Jumping(AtomicI64::new(1_700_000_000_000_000))))
             .policy(policy)
             .kind("tool", Arc::new(ToolNode::new(Arc::clone(&tools))))
-            .kind("agent", Arc::new(AgentNode::new(tools, kit, Arc::clone(&notices) as _)))
+            .kind("agent", wrap(AgentNode::new(tools, kit, Arc::clone(&notices) as _)))
             .build();
         Self { engine, notices, thread: ThreadId::new("t1").unwrap(), questions: Vec::new() }
     }
@@ -155,6 +168,16 @@ impl World {
 
     /// Runs a graph to its end; `person` answers whatever is asked.
     pub(super) async fn run(&mut self, graph: CompiledGraph, input: Value, person: Person) -> Outcome {
+        self.run_with(graph, input, |question| Some(person(question))).await
+    }
+
+    /// As [`World::run`]; a question without an answer stays open.
+    pub(super) async fn run_with(
+        &mut self,
+        graph: CompiledGraph,
+        input: Value,
+        person: impl Fn(&Interrupt) -> Option<Value>,
+    ) -> Outcome {
         let start = Start {
             graph: Arc::new(graph),
             thread: self.thread.clone(),
@@ -167,24 +190,30 @@ impl World {
             if outcome != Outcome::Interrupted {
                 return outcome;
             }
-            outcome = self.answer_all(person).await;
+            match self.answer_all(&person).await {
+                Some(next) => outcome = next,
+                None => return outcome,
+            }
         }
         panic!("questions without end: {:#?}", self.questions);
     }
 
-    async fn answer_all(&mut self, person: Person) -> Outcome {
+    async fn answer_all(&mut self, person: &impl Fn(&Interrupt) -> Option<Value>) -> Option<Outcome> {
         let state = self.engine.state(&self.thread).await.unwrap().unwrap();
         let by = Principal { user: "ann".to_owned(), groups: vec!["data-oncall".to_owned()] };
         let mut answers = Vec::new();
         for question in state.interrupts.values() {
-            let value = person(question);
+            let Some(value) = person(question) else { continue };
             self.questions.push(format!("{:?} in `{}`: {} → {value}", question.kind, question.node, question.title));
             answers.push(AnswerInput { id: question.id, digest: Some(question.digest.clone()), value, by: by.clone() });
+        }
+        if answers.is_empty() {
+            return None;
         }
         let (reply, ended) = self.engine.answer_and_join(&self.thread, answers, Value::Null).await.unwrap();
         let Reply::Answered(taken) = reply else { panic!("{reply:?}") };
         assert!(taken.iter().all(|taken| matches!(taken, Ok(Taken::Decided))), "{taken:?}");
-        ended.unwrap().outcome
+        Some(ended.unwrap().outcome)
     }
 
     /// A channel of the root graph.
