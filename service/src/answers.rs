@@ -87,7 +87,8 @@ fn value_of(mut entry: Map<String, Value>) -> Value {
 fn fits(entry: &Map<String, Value>, question: &Interrupt) -> bool {
     let tool = question.payload.get("tool").and_then(Value::as_str).unwrap_or("");
     let kind = serde_json::to_value(question.kind).ok();
-    let is = |key: &str, fits: &dyn Fn(&str) -> bool| entry.get(key).is_none_or(|wanted| wanted.as_str().is_some_and(fits));
+    let is =
+        |key: &str, fits: &dyn Fn(&str) -> bool| entry.get(key).is_none_or(|wanted| wanted.as_str().is_some_and(fits));
     is("id", &|id| question.id.to_string().ends_with(id))
         && is("node", &|node| node == &*question.node)
         && is("title", &|title| question.title.contains(title))
@@ -105,7 +106,8 @@ pub(crate) struct Who {
 impl Who {
     /// The named person, else the configured one, else the one who is logged in.
     pub(crate) fn new(named: Option<&str>, config: &Config) -> Self {
-        let logged_in = || ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok()).filter(|user| !user.is_empty());
+        let logged_in =
+            || ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok()).filter(|user| !user.is_empty());
         let user = named.map(str::to_owned).or_else(|| config.user.clone()).or_else(logged_in);
         let groups = config.groups.iter().map(|(group, members)| (group.clone(), members.clone())).collect();
         Self { user: user.unwrap_or_else(|| "operator".to_owned()), groups }
@@ -189,7 +191,10 @@ mod tests {
     fn yes_approves_but_never_decides_a_doubt() {
         let mut answers = Answers::default().with_yes(YES);
         assert_eq!(taken(&mut answers, &question("a", InterruptKind::Guard)), Some(json!({"choice": "approve"})));
-        let doubt = Interrupt { choices: vec!["happened".to_owned(), "repeat".to_owned()], ..question("a", InterruptKind::InDoubt) };
+        let doubt = Interrupt {
+            choices: vec!["happened".to_owned(), "repeat".to_owned()],
+            ..question("a", InterruptKind::InDoubt)
+        };
         assert_eq!(taken(&mut answers, &doubt), None);
     }
 
@@ -197,7 +202,10 @@ mod tests {
     fn who_answers_has_the_groups_of_the_configuration() {
         let mut answers = Answers::from_list(&json!([{"by": "bob", "value": 3}])).unwrap();
         let answer = answers.take(&question("a", InterruptKind::Question), &who()).unwrap();
-        assert_eq!((answer.by.user.as_str(), answer.by.groups.as_slice(), answer.value), ("bob", &["oncall".to_owned()][..], json!(3)));
+        assert_eq!(
+            (answer.by.user.as_str(), answer.by.groups.as_slice(), answer.value),
+            ("bob", &["oncall".to_owned()][..], json!(3))
+        );
     }
 
     #[test]

@@ -31,15 +31,17 @@ pub(crate) use follow::{Follow, first_of};
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use checkpoints::open::Address;
 use clap::{Args, Parser, Subcommand};
+use runtime::ports::store::Store as StorePort;
 use serde_json::Value;
 
-use crate::config::{Config, address, read_bounded};
+use crate::config::{Config, address, address_text, read_bounded};
 use crate::failure::{Exit, Failure};
 use crate::out::Out;
-use crate::wiring::Session;
+use crate::wiring::{Session, store_at};
 
 /// Largest JSON value given on the command line, in a file or on standard input, in bytes.
 const VALUE_BYTES_MAX: u64 = 64 << 20;
@@ -52,7 +54,9 @@ const WORKERS_MAX: usize = 8;
 /// graph, 3 waiting for a person, a timer or a signal.
 #[derive(Debug, Parser)]
 #[command(name = "interlock", version, arg_required_else_help = true, max_term_width = 110)]
-#[command(after_help = "Example:\n  interlock check flow.yaml && interlock run flow.yaml --input '{\"city\": \"Oslo\"}'")]
+#[command(
+    after_help = "Example:\n  interlock check flow.yaml && interlock run flow.yaml --input '{\"city\": \"Oslo\"}'"
+)]
 pub(crate) struct Cli {
     #[command(flatten)]
     common: Common,
@@ -124,11 +128,38 @@ impl App {
         self.common.store.clone().unwrap_or_else(|| config.store.clone())
     }
 
-    /// Opens the store with an engine over it.
+    /// Opens the store with an engine over it; it must be there.
     pub(crate) fn session(&self) -> Result<Session, Failure> {
         let config = self.config()?;
         let address = self.address(&config);
+        is_there(&address)?;
         Session::open(config, address)
+    }
+
+    /// As [`App::session`]; the store is made when it is not there.
+    pub(crate) fn new_session(&self) -> Result<Session, Failure> {
+        let config = self.config()?;
+        let address = self.address(&config);
+        Session::open(config, address)
+    }
+
+    /// Opens the store alone; it must be there.
+    pub(crate) fn existing_store(&self) -> Result<(Arc<dyn StorePort>, Address), Failure> {
+        let config = self.config()?;
+        let address = self.address(&config);
+        is_there(&address)?;
+        Ok((store_at(&address, &config)?, address))
+    }
+}
+
+/// Looking at a store never makes one.
+pub(crate) fn is_there(address: &Address) -> Result<(), Failure> {
+    match address {
+        Address::Sled(path) | Address::Fjall(path) if !path.exists() => {
+            let failure = Failure::failed(format!("there is no store at {}", address_text(address)));
+            Err(failure.help("`interlock run` makes it; --store names another one"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -225,14 +256,16 @@ pub(crate) fn value_argument(option: &str, text: &str) -> Result<Value, Failure>
     };
     let Some(file) = file else {
         return serde_json::from_str(text).map_err(|error| {
-            bad(format!("not JSON: {error}")).help("quote it for the shell, or give a file: @FILE, or - for standard input")
+            bad(format!("not JSON: {error}"))
+                .help("quote it for the shell, or give a file: @FILE, or - for standard input")
         });
     };
     let content = read_bounded(file.as_ref(), VALUE_BYTES_MAX).map_err(|why| bad(format!("{file}: {why}")))?;
     if let Ok(value) = serde_json::from_str(&content) {
         return Ok(value);
     }
-    serde_saphyr::from_str(&content).map_err(|error| bad(format!("{file} is neither JSON nor YAML: {}", error.without_snippet())))
+    serde_saphyr::from_str(&content)
+        .map_err(|error| bad(format!("{file} is neither JSON nor YAML: {}", error.without_snippet())))
 }
 
 /// `key=value` with the value as JSON when it is JSON, else as text.

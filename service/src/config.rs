@@ -264,7 +264,9 @@ fn placed(text: &str, name: &str, at: (u64, u64), message: &str) -> Failure {
     let shown: String = text.lines().nth(index).unwrap_or("").chars().take(120).collect();
     let margin = " ".repeat(line.to_string().len());
     let caret = " ".repeat(usize::try_from(column.saturating_sub(1)).unwrap_or(0).min(120));
-    Failure::usage(format!("{message}\n{margin}--> {name}:{line}:{column}\n{margin} |\n{line} | {shown}\n{margin} | {caret}^"))
+    Failure::usage(format!(
+        "{message}\n{margin}--> {name}:{line}:{column}\n{margin} |\n{line} | {shown}\n{margin} | {caret}^"
+    ))
 }
 
 /// A file's text, unless it is too large or no UTF-8.
@@ -305,6 +307,13 @@ mod tests {
     }
 
     #[test]
+    fn the_example_is_valid() {
+        let config = Config::parse(include_str!("../interlock.example.yaml"), "example", Path::new("")).unwrap();
+        assert_eq!((config.servers.len(), config.user.as_deref()), (1, Some("ann")));
+        assert_eq!(config.policy.unwrap().rules.len(), 4);
+    }
+
+    #[test]
     fn paths_are_seen_from_the_file() {
         let text = "store: fjall:data\ngraphs: [flows]\nencryption: {key: {file: key.hex}}\n";
         let config = Config::parse(text, "etc/interlock.yaml", Path::new("etc")).unwrap();
@@ -315,74 +324,95 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_placed() {
-        check_error("store: memory\nstorage: x\n", expect![[r#"
+        check_error(
+            "store: memory\nstorage: x\n",
+            expect![[r#"
             error: unknown field `storage`, expected one of store, encryption, mcpServers, approvers, environments, policy, graphs, user
              --> interlock.yaml:2:1
               |
             2 | storage: x
               | ^
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn a_bad_store_is_placed() {
-        check_error("user: ann\nstore: redis:x\n", expect![[r#"
+        check_error(
+            "user: ann\nstore: redis:x\n",
+            expect![[r#"
             error: store: `redis:x` is not a store: write `memory`, `sled:PATH`, `fjall:PATH`, or a path alone for sled
              --> interlock.yaml:2:8
               |
             2 | store: redis:x
               |        ^
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn a_bad_server_is_placed_at_its_key() {
-        check_error("mcpServers:\n  w:\n    command: w\n    timeout: soon\n", expect![[r#"
+        check_error(
+            "mcpServers:\n  w:\n    command: w\n    timeout: soon\n",
+            expect![[r#"
             error: mcpServers.w.timeout: expected a time above zero, as in 30, "30s", "500ms" or "2m"
              --> interlock.yaml:4:14
               |
             4 |     timeout: soon
               |              ^
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn environments_become_rules_after_the_written_ones() {
         let text = "policy: {rules: [{name: all, decide: deny}]}\nenvironments: {production: {changes: ask, approvers: ['user:ann']}}\n";
         let policy = Config::parse(text, "c", Path::new("")).unwrap().policy.unwrap();
-        assert_eq!(policy.rules.iter().map(|rule| rule.name.as_str()).collect::<Vec<_>>(), ["all", "environment-production"]);
+        assert_eq!(
+            policy.rules.iter().map(|rule| rule.name.as_str()).collect::<Vec<_>>(),
+            ["all", "environment-production"]
+        );
     }
 
     #[test]
     fn a_rule_that_means_nothing_is_placed() {
-        check_error("policy:\n  rules: [{name: a, decide: ask, quorum: 0}]\n", expect![[r#"
+        check_error(
+            "policy:\n  rules: [{name: a, decide: ask, quorum: 0}]\n",
+            expect![[r#"
             error: policy file: rule `a`: quorum 0 would approve by itself; use 1 or more
              --> interlock.yaml:2:3
               |
             2 |   rules: [{name: a, decide: ask, quorum: 0}]
               |   ^
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn a_bad_word_is_placed() {
-        check_error("policy:\n  rules:\n    - {name: all, decide: maybe}\n", expect![[r#"
+        check_error(
+            "policy:\n  rules:\n    - {name: all, decide: maybe}\n",
+            expect![[r#"
             error: unknown variant `maybe`, expected one of allow, ask, deny
              --> interlock.yaml:3:27
               |
             3 |     - {name: all, decide: maybe}
               |                           ^
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn what_is_no_yaml_is_placed() {
-        check_error("store: [\n", expect![[r#"
+        check_error(
+            "store: [\n",
+            expect![[r#"
             error: expected string scalar
              --> interlock.yaml:1:8
               |
             1 | store: [
               |        ^
-        "#]]);
+        "#]],
+        );
     }
 }

@@ -10,7 +10,6 @@ mod report;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
 use agents::Collected;
 use checkpoints::open::Address;
@@ -95,7 +94,6 @@ async fn show(
         let injection = plant.inject(*fault).await?;
         app.out.note(&announced((ix + 1, faults.len()), &injection));
         let thread = thread_id(*fault, &injection)?;
-        let begun = Instant::now();
         let mut follow = Follow::narrated(app, session, thread.clone(), answers, who.clone());
         let start = Start {
             graph: Arc::clone(&set.root),
@@ -105,9 +103,9 @@ async fn show(
             metadata: json!({"fault": word(fault), "requested_by": "scheduler"}),
         };
         let streamed = session.engine.stream(start, follow.modes()).await?;
-        follow.to_pause(streamed).await?;
+        follow.pump(streamed).await?;
+        let took = follow.worked();
         answers = follow.into_answers();
-        let took = begun.elapsed();
         let state = session.engine.state(&thread).await?.unwrap_or_default();
         let values = snapshot::values(&state);
         known.extend(values["known"].as_array().into_iter().flatten().cloned());
@@ -131,7 +129,13 @@ async fn show(
 
 fn announced((ix, n): (usize, usize), injection: &Injection) -> String {
     let error = injection.error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
-    format!("[{ix}/{n}] {}  {}  run {} is {}{error}", word(&injection.fault), injection.business_date, injection.run_id, injection.run_state)
+    format!(
+        "[{ix}/{n}] {}  {}  run {} is {}{error}",
+        word(&injection.fault),
+        injection.business_date,
+        injection.run_id,
+        injection.run_state
+    )
 }
 
 fn thread_id(fault: Fault, injection: &Injection) -> Result<ThreadId, Failure> {

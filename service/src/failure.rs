@@ -100,8 +100,12 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let failure = Self::failed(error.to_string());
         match error {
-            StoreError::Held { .. } => failure.help("one process at a time: wait for it, or choose another store with --store"),
-            StoreError::Corrupt { .. } => failure.help("`interlock fsck` lists everything that is wrong with the store"),
+            StoreError::Held { .. } => {
+                failure.help("one process at a time: wait for it, or choose another store with --store")
+            }
+            StoreError::Corrupt { .. } => {
+                failure.help("`interlock fsck` lists everything that is wrong with the store")
+            }
             _ => failure,
         }
     }

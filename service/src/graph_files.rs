@@ -168,6 +168,10 @@ fn missing(graph: &CompiledGraph, name: &str, places: &[PathBuf]) -> Failure {
         .iter()
         .map(|place| if place.as_os_str().is_empty() { ".".to_owned() } else { place.display().to_string() })
         .collect();
-    Failure::usage(format!("graph `{}` refers to graph `{name}`, and no file with `graph: {name}` is in {}", graph.name(), looked.join(", ")))
-        .help("put it beside the graph, or name its folder under `graphs:` in interlock.yaml")
+    Failure::usage(format!(
+        "graph `{}` refers to graph `{name}`, and no file with `graph: {name}` is in {}",
+        graph.name(),
+        looked.join(", ")
+    ))
+    .help("put it beside the graph, or name its folder under `graphs:` in interlock.yaml")
 }

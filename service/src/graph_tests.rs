@@ -142,7 +142,9 @@ impl Stage {
             let state = self.engine.state(&self.thread).await?.unwrap_or_default();
             let outcome = state.run.as_ref().and_then(|run| run.outcome.clone());
             let went_on = match outcome {
-                Some(Outcome::Interrupted) => self.answer(&mut answers, who, &state.interrupts.into_values().collect::<Vec<_>>()).await?,
+                Some(Outcome::Interrupted) => {
+                    self.answer(&mut answers, who, &state.interrupts.into_values().collect::<Vec<_>>()).await?
+                }
                 Some(Outcome::Waiting) => self.jump().await?,
                 _ => false,
             };
@@ -157,7 +159,8 @@ impl Stage {
         for question in open {
             let Some(answer) = answers.take(question, who) else { continue };
             // Approver groups belong to an installation, not to a graph's test.
-            let groups = question.approvers.iter().filter_map(|approver| approver.strip_prefix("group:")).map(str::to_owned);
+            let groups =
+                question.approvers.iter().filter_map(|approver| approver.strip_prefix("group:")).map(str::to_owned);
             let by = Principal { groups: groups.collect(), ..answer.by.clone() };
             let answer = AnswerInput { by, ..answer };
             let (reply, _) = self.engine.answer_and_join(&self.thread, vec![answer], Value::Null).await?;

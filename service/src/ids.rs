@@ -42,7 +42,8 @@ pub(crate) fn pick<T: Copy + std::fmt::Display>(what: &str, text: &str, ids: &[T
         (Some(_), _) => Err(Failure::usage(format!("{what} `{text}` is not unique: give more of its end"))),
         (None, _) => {
             let known: Vec<String> = ids.iter().rev().take(5).map(short).collect();
-            let known = if known.is_empty() { "there is none".to_owned() } else { format!("known are {}", known.join(", ")) };
+            let known =
+                if known.is_empty() { "there is none".to_owned() } else { format!("known are {}", known.join(", ")) };
             Err(Failure::failed(format!("no {what} `{text}`: {known}")))
         }
     }

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::io::{self, BufWriter, ErrorKind, Write};
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ContentArrangement, Table, TableStyle, presets};
 use dialoguer::console::{Style, Term};
 use serde_json::Value;
 
@@ -87,8 +87,12 @@ impl Out {
 
     /// Prints aligned columns.
     pub(crate) fn table(&self, header: &[&str], rows: Vec<Vec<String>>) {
-        let text = table(header, rows, self.width);
-        self.text(&self.paint(&text));
+        self.text(&table(header, rows, self.width));
+    }
+
+    /// Prints aligned columns in which the words for a status are coloured.
+    pub(crate) fn statuses(&self, header: &[&str], rows: Vec<Vec<String>>) {
+        self.text(&self.paint(&table(header, rows, self.width)));
     }
 
     /// Colours the words that stand for a status, on a terminal only.
@@ -155,7 +159,8 @@ fn paint_word(text: &str, word: &str, colour: &str) -> String {
     let mut rest = text;
     while let Some(at) = rest.find(word) {
         let (before, after) = (&rest[..at], &rest[at + word.len()..]);
-        let whole = !before.ends_with(|c: char| c.is_alphanumeric()) && !after.starts_with(|c: char| c.is_alphanumeric());
+        let joins = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+        let whole = !before.ends_with(joins) && !after.starts_with(joins);
         painted.push_str(before);
         if whole {
             painted.push_str(&style.apply_to(word).to_string());
@@ -170,8 +175,17 @@ fn paint_word(text: &str, word: &str, colour: &str) -> String {
 
 /// Aligned columns without lines; wrapped to `width` when there is one.
 pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>, width: Option<u16>) -> String {
+    laid_out(presets::NOTHING, header, rows, width)
+}
+
+/// Columns with a line between rows, for cells of several lines.
+pub(crate) fn ruled_table(header: &[&str], rows: Vec<Vec<String>>, width: u16) -> String {
+    laid_out(presets::UTF8_HORIZONTAL_ONLY, header, rows, Some(width))
+}
+
+fn laid_out(style: TableStyle, header: &[&str], rows: Vec<Vec<String>>, width: Option<u16>) -> String {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING);
+    table.load_style(style);
     match width {
         Some(width) => drop(table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width)),
         None => drop(table.set_content_arrangement(ContentArrangement::Disabled)),
@@ -211,7 +225,7 @@ mod tests {
 
     #[test]
     fn only_whole_words_are_painted() {
-        let painted = paint_word("done undone done", "done", "green");
+        let painted = paint_word("done undone done not_done", "done", "green");
         assert_eq!(painted.matches("\u{1b}[").count(), 4, "{painted:?}");
     }
 }

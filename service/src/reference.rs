@@ -43,7 +43,10 @@ fn section(text: &mut String, command: &Command, parent: &str) {
     }
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
     let _infallible = write!(text, "\n## {name}\n\n{about}\n\n");
-    command.get_arguments().filter(|arg| !arg.is_global_set() && arg.get_id() != "help").for_each(|arg| option(text, arg));
+    command
+        .get_arguments()
+        .filter(|arg| !arg.is_global_set() && arg.get_id() != "help")
+        .for_each(|arg| option(text, arg));
     if let Some(example) = command.get_after_help() {
         let example = example.to_string();
         let lines = example.lines().skip(1).map(|line| line.strip_prefix("  ").unwrap_or(line));

@@ -52,12 +52,19 @@ impl NodeKind for SpawnNode {
         };
         let engine = self.0.engine.read().clone().ok_or_else(|| TaskError::bug("the engine is shutting down"))?;
         let graph = self.0.graphs.read().get(&declared.graph).cloned().ok_or_else(|| {
-            TaskError::new(ErrorClass::NotFound, format!("node `{}` spawns graph `{}`, which is not known here", node.name, declared.graph))
+            TaskError::new(
+                ErrorClass::NotFound,
+                format!("node `{}` spawns graph `{}`, which is not known here", node.name, declared.graph),
+            )
         })?;
         let (args, key) = asked(&ctx, declared)?;
         let spec = CallSpec::new(CallKind::Spawn, &declared.graph, args, EffectClass::Idempotent);
         let join = declared.join;
-        let result = ctx.call(spec, move |permit| async move { start(&engine, graph, (&permit.key, key), &permit.args["input"], join).await }).await?;
+        let result = ctx
+            .call(spec, move |permit| async move {
+                start(&engine, graph, (&permit.key, key), &permit.args["input"], join).await
+            })
+            .await?;
         Ok(NodeOutput { result: Some(Value::clone(&result)), ..NodeOutput::default() })
     }
 }
@@ -87,7 +94,8 @@ async fn start(
 ) -> Result<Value, TaskError> {
     let (call_key, key) = names;
     let named = format!("{}:{}", graph.name(), key.as_deref().unwrap_or(call_key));
-    let printable: String = named.chars().map(|c| if c == '/' || c == '\\' || c.is_control() { '-' } else { c }).collect();
+    let printable: String =
+        named.chars().map(|c| if c == '/' || c == '\\' || c.is_control() { '-' } else { c }).collect();
     let thread = ThreadId::new(&printable).map_err(|error| TaskError::invalid(format!("spawn: {error}")))?;
     let known = engine.state(&thread).await.map_err(fault)?.is_some_and(|state| state.graph.is_some());
     if !known {
@@ -117,10 +125,10 @@ async fn joined(engine: &Engine, thread: &ThreadId) -> Result<Value, TaskError> 
     let state = engine.state(thread).await.map_err(fault)?.unwrap_or_default();
     let outcome = state.run.as_ref().and_then(|run| run.outcome.clone());
     match outcome {
-        Some(Outcome::Success) => {
-            Ok(json!({"thread_id": thread, "output": snapshot::values(&state)}))
+        Some(Outcome::Success) => Ok(json!({"thread_id": thread, "output": snapshot::values(&state)})),
+        Some(Outcome::Failed(error)) => {
+            Err(TaskError::new(error.class, format!("thread `{thread}`: {}", error.message)))
         }
-        Some(Outcome::Failed(error)) => Err(TaskError::new(error.class, format!("thread `{thread}`: {}", error.message))),
         other => {
             let word = other.as_ref().map_or("busy", snapshot::outcome_word);
             let text = format!("thread `{thread}` is {word}: finish it, then `interlock resume` this one");

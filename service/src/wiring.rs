@@ -75,7 +75,11 @@ impl Session {
     }
 
     /// As [`Session::open`], with another way to reach people.
-    pub(crate) fn with_notifier(config: Config, address: Address, notifier: Arc<dyn Notifier>) -> Result<Self, Failure> {
+    pub(crate) fn with_notifier(
+        config: Config,
+        address: Address,
+        notifier: Arc<dyn Notifier>,
+    ) -> Result<Self, Failure> {
         let store = store_at(&address, &config)?;
         let hub = Hub::new(config.servers.clone());
         let tools: Arc<dyn ToolBox> = Arc::new(hub.clone());
@@ -133,7 +137,8 @@ impl Session {
 
     /// A graph from the store.
     pub(crate) async fn stored_graph(&self, digest: &GraphDigest) -> Result<Arc<CompiledGraph>, Failure> {
-        let missing = || Failure::failed(format!("graph version {digest} is not in the store {}", address_text(&self.address)));
+        let missing =
+            || Failure::failed(format!("graph version {digest} is not in the store {}", address_text(&self.address)));
         let (name, source) = self.store.graph(digest).await?.ok_or_else(missing)?;
         let checked = graphs::check(&name, source.as_bytes(), &graphs::OpenCatalog);
         let (graph, _) = checked.map_err(|diagnostics| Failure::diagnostics(&diagnostics))?;

@@ -174,7 +174,8 @@ pub(super) fn w7(args: &BenchArgs) -> anyhow::Result<Outcome> {
     let output = command(args, &["--child", "recover"])?.stderr(Stdio::inherit()).output()?;
     let wall = began.elapsed().as_secs_f64();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let fields: Vec<f64> = text.lines().last().unwrap_or("").split_whitespace().skip(1).filter_map(|f| f.parse().ok()).collect();
+    let fields: Vec<f64> =
+        text.lines().last().unwrap_or("").split_whitespace().skip(1).filter_map(|f| f.parse().ok()).collect();
     let [finished, without, seconds, found] = fields.as_slice() else { anyhow::bail!("the restart failed: {text}") };
     let after = read_log(args);
     let again: u64 = after.values().map(|count| count - 1).sum();

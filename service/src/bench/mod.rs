@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 /// Arguments of a workload run; the same flags as the peers' runners.
 #[derive(Debug, Clone, Args)]
-pub struct BenchArgs {
+pub(crate) struct BenchArgs {
     /// W1 chain, W2 many threads, W3 fan-out, W4 appends, W5 parked threads, W6 start, W7 kill
     #[arg(long)]
     pub workload: String,
@@ -95,7 +95,7 @@ struct Outcome {
 }
 
 /// Runs one workload and prints its JSON line.
-pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
     if let Some(child) = args.child.clone() {
         return child::run(args, &child);
     }

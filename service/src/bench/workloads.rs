@@ -30,7 +30,12 @@ pub(super) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyh
 }
 
 impl Bench {
-    pub(super) fn open(args: &BenchArgs, fresh: bool, marks: Marks, log: Option<std::fs::File>) -> anyhow::Result<Self> {
+    pub(super) fn open(
+        args: &BenchArgs,
+        fresh: bool,
+        marks: Marks,
+        log: Option<std::fs::File>,
+    ) -> anyhow::Result<Self> {
         let folder = args.folder();
         if fresh && folder.exists() {
             std::fs::remove_dir_all(&folder)?;
@@ -52,7 +57,11 @@ impl Bench {
     }
 
     /// Runs many threads at once and waits for all.
-    pub(super) async fn run_all(&self, graph: &Arc<CompiledGraph>, inputs: Vec<(String, Value)>) -> anyhow::Result<bool> {
+    pub(super) async fn run_all(
+        &self,
+        graph: &Arc<CompiledGraph>,
+        inputs: Vec<(String, Value)>,
+    ) -> anyhow::Result<bool> {
         let mut all = JoinSet::new();
         for (thread, input) in inputs {
             let (engine, start) = (self.engine.clone(), self.start_of(graph, &thread, input)?);
@@ -220,7 +229,12 @@ pub(super) fn w5(args: &BenchArgs) -> anyhow::Result<Outcome> {
     Ok(Outcome { metrics: Value::Object(metrics), params: json!({"threads": n, "size": size}), ok })
 }
 
-async fn park(args: &BenchArgs, n: usize, size: usize, metrics: &mut serde_json::Map<String, Value>) -> anyhow::Result<bool> {
+async fn park(
+    args: &BenchArgs,
+    n: usize,
+    size: usize,
+    metrics: &mut serde_json::Map<String, Value>,
+) -> anyhow::Result<bool> {
     let bench = Arc::new(Bench::open(args, !args.keep, Marks::default(), None)?);
     let graph = compile(PARK)?;
     let before = rss_mb("self");
@@ -283,7 +297,8 @@ async fn resume(args: &BenchArgs, n: usize, metrics: &mut serde_json::Map<String
         let (_, ended) = bench.engine.answer_and_join(&id, vec![answer], Value::Null).await?;
         latencies.push(began.elapsed().as_secs_f64() * 1e3);
         ok &= ended.is_some_and(|ended| ended.outcome == RunOutcome::Success);
-        ok &= bench.value(&thread, "reply").await? == json!("yes") && bench.value(&thread, "counter").await? == json!(2);
+        ok &=
+            bench.value(&thread, "reply").await? == json!("yes") && bench.value(&thread, "counter").await? == json!(2);
     }
     metrics.extend([
         ("process_ready_ms".to_owned(), json!(ready_ms)),

@@ -15,7 +15,9 @@ use crate::wiring::Session;
 
 /// Answer a question; the thread goes on
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  interlock answer incident-42 51c0ffee --choice approve\n  interlock answer incident-42 51c0ffee --value '{\"choice\": \"edit\", \"args\": {\"rows\": 10}}' --by ann")]
+#[command(
+    after_help = "Example:\n  interlock answer incident-42 51c0ffee --choice approve\n  interlock answer incident-42 51c0ffee --value '{\"choice\": \"edit\", \"args\": {\"rows\": 10}}' --by ann"
+)]
 pub(crate) struct Answer {
     /// The thread, or the end of its id
     thread: String,
@@ -45,14 +47,15 @@ pub(crate) async fn run(args: Answer, app: &App) -> Result<Exit, Failure> {
     let (thread, state) = session.thread(&args.thread).await?;
     let id = question(&session, &thread, &args.question, &state).await?;
     let value = answer_value(&args)?;
-    let update = args.update.as_deref().map(|text| value_argument("--update", text)).transpose()?.unwrap_or(Value::Null);
+    let update =
+        args.update.as_deref().map(|text| value_argument("--update", text)).transpose()?.unwrap_or(Value::Null);
     let follow = Follow::new(app, &session, thread.clone(), &args.follow)?;
     let by = session.who(args.follow.by.as_deref()).principal();
     let input = AnswerInput { id, digest: args.digest.clone(), value, by };
     let (reply, streamed) = session.engine.answer_stream(&thread, vec![input], update, follow.modes()).await?;
     let exit = match (first_of(reply), streamed) {
         (Some(Err(refused)), _) => return Err(refused),
-        (_, Some(streamed)) => follow.to_end(streamed).await?,
+        (_, Some(streamed)) => follow.finish(streamed).await?,
         (Some(Ok(Taken::Counted { votes, quorum })), None) => {
             if app.out.json() {
                 app.out.json_line(&json!({"thread_id": thread, "interrupt": id, "votes": votes, "quorum": quorum}));
@@ -78,7 +81,8 @@ async fn question(
     let ids: Vec<InterruptId> = decided.chain(open.iter().map(|row| row.interrupt.id)).collect();
     pick("question", text, &ids).map_err(|failure| {
         let open: Vec<String> = open.iter().map(|row| short(row.interrupt.id)).collect();
-        let open = if open.is_empty() { "nothing is asked".to_owned() } else { format!("open are {}", open.join(", ")) };
+        let open =
+            if open.is_empty() { "nothing is asked".to_owned() } else { format!("open are {}", open.join(", ")) };
         failure.help(format!("{open}; `interlock interrupts {thread}` shows them"))
     })
 }

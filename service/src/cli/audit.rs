@@ -7,7 +7,6 @@ use serde_json::json;
 
 use super::App;
 use crate::failure::{Exit, Failure};
-use crate::wiring::store_at;
 
 /// Read and verify the chain of decisions
 #[derive(Debug, Args)]
@@ -37,8 +36,7 @@ enum AuditCommand {
 }
 
 pub(crate) async fn run(args: Audit, app: &App) -> Result<Exit, Failure> {
-    let config = app.config()?;
-    let store = store_at(&app.address(&config), &config)?;
+    let (store, _) = app.existing_store()?;
     let exit = match args.command {
         AuditCommand::Tail { lines, thread } => tail(&*store, app, lines, thread.as_deref()).await,
         AuditCommand::Verify => verify(&*store, app).await,
@@ -79,7 +77,9 @@ async fn tail(store: &dyn Store, app: &App, lines: usize, thread: Option<&str>) 
         app.out.json_line(&json!(last));
     } else {
         let cells = last.iter().map(|record| {
-            let detail = ["target", "title", "choice", "rule", "why"].iter().filter_map(|key| record.entry.detail.get(key)?.as_str());
+            let detail = ["target", "title", "choice", "rule", "why"]
+                .iter()
+                .filter_map(|key| record.entry.detail.get(key)?.as_str());
             vec![
                 record.seq.to_string(),
                 record.at.to_string().chars().take(19).collect(),
@@ -110,10 +110,13 @@ async fn verify(store: &dyn Store, app: &App) -> Result<Exit, Failure> {
     .await?;
     let n_records = expected.0 - 1;
     if app.out.json() {
-        app.out.json_line(&json!({"ok": broken.is_none(), "records": n_records, "head": expected.1, "problem": broken}));
+        app.out
+            .json_line(&json!({"ok": broken.is_none(), "records": n_records, "head": expected.1, "problem": broken}));
     } else {
         let head: String = expected.1.chars().take(16).collect();
-        app.out.line(&broken.clone().unwrap_or_else(|| format!("the chain of {n_records} decisions is whole, head {head}")));
+        app.out.line(
+            &broken.clone().unwrap_or_else(|| format!("the chain of {n_records} decisions is whole, head {head}")),
+        );
     }
     Ok(if broken.is_some() { Exit::Failed } else { Exit::Done })
 }

@@ -46,7 +46,12 @@ pub(crate) fn run(args: &Check, app: &App) -> Result<Exit, Failure> {
                 }));
                 if !app.out.json() {
                     app.out.text(&set.warnings.to_string());
-                    let counts = format!("{} nodes, {} channels, {} tests", graph.nodes().len(), graph.channels().len(), graph.tests().len());
+                    let counts = format!(
+                        "{} nodes, {} channels, {} tests",
+                        graph.nodes().len(),
+                        graph.channels().len(),
+                        graph.tests().len()
+                    );
                     let version = short_digest(graph.digest().as_str());
                     app.out.line(&format!("{}: ok  {}  ({counts}, version {version})", file.display(), graph.name()));
                 }

@@ -18,7 +18,9 @@ const YES: &[&str] = &["approve", "take_over"];
 
 /// Break an embedded data warehouse in six ways and watch the agents heal it
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  interlock demo\n  interlock demo --yes --dir demo && interlock threads --store sled:demo/store")]
+#[command(
+    after_help = "Example:\n  interlock demo\n  interlock demo --yes --dir demo && interlock threads --store sled:demo/store"
+)]
 pub(crate) struct Demo {
     /// Keep warehouse and threads in this folder [default: a temporary one, removed at the end]
     #[arg(long, value_name = "FOLDER")]
@@ -49,13 +51,17 @@ pub(crate) async fn run(args: Demo, app: &App) -> Result<Exit, Failure> {
     let answers = if args.yes { answers.with_yes(YES) } else { answers };
     let can_ask = !app.out.json() && app.out.is_terminal() && dialoguer::console::user_attended();
     if !can_ask && !answers.is_scripted() {
-        return Err(Failure::usage("the demo asks a person where the policy says so, and nobody sits at this terminal")
-            .help("add --yes, or --answers FILE"));
+        return Err(Failure::usage(
+            "the demo asks a person where the policy says so, and nobody sits at this terminal",
+        )
+        .help("add --yes, or --answers FILE"));
     }
     let temporary = tempfile::tempdir().map_err(|error| Failure::failed(format!("a temporary folder: {error}")))?;
     let folder = args.dir.clone().unwrap_or_else(|| temporary.path().to_path_buf());
-    std::fs::create_dir_all(&folder).map_err(|error| Failure::failed(format!("folder {}: {error}", folder.display())))?;
-    let folder = folder.canonicalize().map_err(|error| Failure::failed(format!("folder {}: {error}", folder.display())))?;
+    std::fs::create_dir_all(&folder)
+        .map_err(|error| Failure::failed(format!("folder {}: {error}", folder.display())))?;
+    let folder =
+        folder.canonicalize().map_err(|error| Failure::failed(format!("folder {}: {error}", folder.display())))?;
     let address = app.common.store.clone().unwrap_or_else(|| Address::Sled(folder.join("store")));
     let faults = if args.faults.is_empty() { Fault::ALL.to_vec() } else { args.faults.clone() };
     let who = Who::new(args.by.as_deref(), &app.config()?);

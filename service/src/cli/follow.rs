@@ -1,6 +1,6 @@
 //! Following a run to its end or pause: printing its events, asking a person at the keyboard, and telling how it ended.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use dialoguer::theme::ColorfulTheme;
@@ -24,6 +24,8 @@ use crate::pace::Pace;
 use crate::snapshot;
 use crate::wiring::Session;
 
+/// Lines of a payload shown before a person asks for all of it.
+const PAYLOAD_LINES_MAX: usize = 24;
 /// Rounds of questions that one command asks; a graph that asks for ever is stopped at the keyboard.
 const ROUNDS_MAX: usize = 10_000;
 
@@ -104,11 +106,18 @@ pub(crate) struct Follow<'a> {
     who: Who,
     pace: Pace,
     begun: Instant,
+    /// Time that a person took.
+    thought: Duration,
 }
 
 impl<'a> Follow<'a> {
     /// Follows a thread as the command line asks.
-    pub(crate) fn new(app: &'a App, session: &'a Session, thread: ThreadId, args: &FollowArgs) -> Result<Self, Failure> {
+    pub(crate) fn new(
+        app: &'a App,
+        session: &'a Session,
+        thread: ThreadId,
+        args: &FollowArgs,
+    ) -> Result<Self, Failure> {
         let answers = match &args.answers {
             Some(file) => Answers::from_file(file)?,
             None => Answers::default(),
@@ -116,13 +125,38 @@ impl<'a> Follow<'a> {
         let who = session.who(args.by.as_deref());
         let pace = Pace::new(!app.out.json() && args.stream.is_empty());
         let answers = if args.yes { answers.with_yes(YES) } else { answers };
-        Ok(Self { app, session, thread, printed: args.stream.clone(), answers, who, pace, begun: Instant::now() })
+        Ok(Self {
+            app,
+            session,
+            thread,
+            printed: args.stream.clone(),
+            answers,
+            who,
+            pace,
+            begun: Instant::now(),
+            thought: Duration::ZERO,
+        })
     }
 
     /// Follows a thread with these answers, telling what the agents do.
     pub(crate) fn narrated(app: &'a App, session: &'a Session, thread: ThreadId, answers: Answers, who: Who) -> Self {
         let pace = Pace::narrator(!app.out.json());
-        Self { app, session, thread, printed: Vec::new(), answers, who, pace, begun: Instant::now() }
+        Self {
+            app,
+            session,
+            thread,
+            printed: Vec::new(),
+            answers,
+            who,
+            pace,
+            begun: Instant::now(),
+            thought: Duration::ZERO,
+        }
+    }
+
+    /// Time since the start, without the time that people took.
+    pub(crate) fn worked(&self) -> Duration {
+        self.begun.elapsed().saturating_sub(self.thought)
     }
 
     /// The answers that were not needed.
@@ -137,13 +171,13 @@ impl<'a> Follow<'a> {
     }
 
     /// Follows a run until nothing is left to do here, and tells how it ended.
-    pub(crate) async fn to_end(mut self, first: Streamed) -> Result<Exit, Failure> {
-        self.to_pause(first).await?;
+    pub(crate) async fn finish(mut self, first: Streamed) -> Result<Exit, Failure> {
+        self.pump(first).await?;
         tell(self.app, self.session, &self.thread, self.begun).await
     }
 
     /// Follows a run until nothing is left to do here.
-    pub(crate) async fn to_pause(&mut self, first: Streamed) -> Result<(), Failure> {
+    pub(crate) async fn pump(&mut self, first: Streamed) -> Result<(), Failure> {
         let mut streamed = first;
         for _ in 0..ROUNDS_MAX {
             let (running, events) = streamed;
@@ -204,12 +238,18 @@ impl<'a> Follow<'a> {
         for row in &open {
             let answer = match self.answers.take(&row.interrupt, &self.who) {
                 Some(answer) => Some(answer),
-                None if self.can_prompt() => self.pace.pause(|| prompt(row, &self.who))?,
+                None if self.can_prompt() => {
+                    let asked = Instant::now();
+                    let answer = self.pace.pause(|| prompt(row, &self.who))?;
+                    self.thought += asked.elapsed();
+                    answer
+                }
                 None => None,
             };
             let Some(answer) = answer else { continue };
             let modes = self.modes();
-            let (reply, streamed) = self.session.engine.answer_stream(&self.thread, vec![answer], Value::Null, modes).await?;
+            let (reply, streamed) =
+                self.session.engine.answer_stream(&self.thread, vec![answer], Value::Null, modes).await?;
             if let Some(Err(refusal)) = first_of(reply) {
                 self.app.out.note(&refusal.text());
                 continue;
@@ -222,7 +262,10 @@ impl<'a> Follow<'a> {
     }
 
     fn can_prompt(&self) -> bool {
-        !self.app.out.json() && !self.answers.is_scripted() && self.app.out.is_terminal() && dialoguer::console::user_attended()
+        !self.app.out.json()
+            && !self.answers.is_scripted()
+            && self.app.out.is_terminal()
+            && dialoguer::console::user_attended()
     }
 }
 
@@ -235,25 +278,47 @@ pub(crate) fn first_of(reply: Reply) -> Option<Result<Taken, Failure>> {
 }
 
 /// Asks the person at the keyboard.
-pub(crate) fn prompt(row: &InterruptRow, who: &Who) -> Result<Option<AnswerInput>, Failure> {
+fn prompt(row: &InterruptRow, who: &Who) -> Result<Option<AnswerInput>, Failure> {
     let question = &row.interrupt;
-    eprintln!("\n{}", interrupts::whole(row));
+    let (text, is_cut) = interrupts::described(row, PAYLOAD_LINES_MAX);
+    eprintln!("\n{text}");
     let theme = ColorfulTheme::default();
     let failed = |error: dialoguer::Error| Failure::failed(format!("asking at the terminal: {error}"));
     let value = if question.choices.is_empty() {
-        let text: String =
-            Input::with_theme(&theme).with_prompt("Answer (JSON or text; empty: later)").allow_empty(true).interact_text().map_err(failed)?;
-        if text.is_empty() { None } else { Some(serde_json::from_str(&text).unwrap_or(Value::String(text))) }
+        free_answer(&theme).map_err(failed)?
     } else {
-        let mut items: Vec<&str> = question.choices.iter().map(String::as_str).collect();
-        items.push("answer later");
-        let picked = Select::with_theme(&theme).with_prompt("Decide").items(&items).default(0).interact_opt().map_err(failed)?;
-        match picked.and_then(|ix| question.choices.get(ix)) {
-            Some(choice) => Some(chosen(question, choice, &theme).map_err(failed)?),
-            None => None,
-        }
+        choose(row, is_cut, &theme).map_err(failed)?
     };
-    Ok(value.map(|value| AnswerInput { id: question.id, digest: Some(question.digest.clone()), value, by: who.principal() }))
+    Ok(value.map(|value| AnswerInput {
+        id: question.id,
+        digest: Some(question.digest.clone()),
+        value,
+        by: who.principal(),
+    }))
+}
+
+fn free_answer(theme: &ColorfulTheme) -> Result<Option<Value>, dialoguer::Error> {
+    let prompt = Input::with_theme(theme).with_prompt("Answer (JSON or text; empty: later)").allow_empty(true);
+    let text: String = prompt.interact_text()?;
+    Ok((!text.is_empty()).then(|| serde_json::from_str(&text).unwrap_or(Value::String(text))))
+}
+
+/// Lets a person choose; one who has not seen the whole payload may look at it first.
+fn choose(row: &InterruptRow, is_cut: bool, theme: &ColorfulTheme) -> Result<Option<Value>, dialoguer::Error> {
+    let question = &row.interrupt;
+    let mut items: Vec<&str> = question.choices.iter().map(String::as_str).collect();
+    items.push("answer later");
+    items.extend(is_cut.then_some("show everything"));
+    let select = Select::with_theme(theme).with_prompt("Decide").items(&items).default(0);
+    let picked = select.interact_opt()?;
+    if picked.is_some_and(|ix| ix > question.choices.len()) {
+        eprintln!("\n{}", interrupts::described(row, usize::MAX).0);
+        return choose(row, false, theme);
+    }
+    match picked.and_then(|ix| question.choices.get(ix)) {
+        Some(choice) => chosen(question, choice, theme).map(Some),
+        None => Ok(None),
+    }
 }
 
 /// The answer of a choice; `edit` needs the new arguments.
@@ -264,7 +329,9 @@ fn chosen(question: &Interrupt, choice: &str, theme: &ColorfulTheme) -> Result<V
         let text: String = Input::with_theme(theme)
             .with_prompt("Arguments (JSON)")
             .with_initial_text(args.to_string())
-            .validate_with(|text: &String| serde_json::from_str::<Value>(text).map(drop).map_err(|error| error.to_string()))
+            .validate_with(|text: &String| {
+                serde_json::from_str::<Value>(text).map(drop).map_err(|error| error.to_string())
+            })
             .interact_text()?;
         if let Ok(args) = serde_json::from_str(&text) {
             answer.insert("args".to_owned(), args);
@@ -294,7 +361,9 @@ pub(crate) async fn tell(app: &App, session: &Session, thread: &ThreadId, begun:
         }));
     } else {
         app.out.value(&output);
-        let word = outcome.as_ref().map_or("going on", |outcome| if *outcome == Outcome::Success { "done" } else { snapshot::outcome_word(outcome) });
+        let word = outcome.as_ref().map_or("going on", |outcome| {
+            if *outcome == Outcome::Success { "done" } else { snapshot::outcome_word(outcome) }
+        });
         app.out.note(&format!("{word}  thread {thread}  {steps} supersteps  {}", span(begun.elapsed())));
         explain(app, &state, thread, outcome.as_ref());
     }
@@ -317,7 +386,8 @@ fn explain(app: &App, state: &ThreadState, thread: &ThreadId, outcome: Option<&O
         }
         Some(Outcome::Interrupted) => {
             for question in state.interrupts.values() {
-                let choice = question.choices.first().map_or("--value JSON".to_owned(), |choice| format!("--choice {choice}"));
+                let choice =
+                    question.choices.first().map_or("--value JSON".to_owned(), |choice| format!("--choice {choice}"));
                 app.out.note(&format!("asks  {}", question.title));
                 app.out.note(&format!("      interlock answer {thread} {} {choice}", short(question.id)));
             }

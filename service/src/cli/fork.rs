@@ -9,7 +9,9 @@ use crate::failure::{Exit, Failure};
 
 /// Begin a new branch of a thread at an older checkpoint; the old branch stays in its history
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  interlock fork incident-42 --checkpoint 9f3a01bc --values '{\"severity\": \"low\"}'\n  interlock resume incident-42")]
+#[command(
+    after_help = "Example:\n  interlock fork incident-42 --checkpoint 9f3a01bc --values '{\"severity\": \"low\"}'\n  interlock resume incident-42"
+)]
 pub(crate) struct Fork {
     /// The thread, or the end of its id
     thread: String,
@@ -25,7 +27,8 @@ pub(crate) struct Fork {
 }
 
 pub(crate) async fn run(args: Fork, app: &App) -> Result<Exit, Failure> {
-    let values = args.values.as_deref().map(|text| value_argument("--values", text)).transpose()?.unwrap_or(Value::Null);
+    let values =
+        args.values.as_deref().map(|text| value_argument("--values", text)).transpose()?.unwrap_or(Value::Null);
     let edit = Edit { values, as_node: args.as_node.as_deref().map(Into::into) };
     update::edit(app, &args.thread, Some(&args.checkpoint), edit).await
 }

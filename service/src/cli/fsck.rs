@@ -6,7 +6,6 @@ use serde_json::json;
 use super::App;
 use crate::config::address_text;
 use crate::failure::{Exit, Failure};
-use crate::wiring::store_at;
 
 /// Check a store: every record, every projection, the audit chain
 #[derive(Debug, Args)]
@@ -14,9 +13,7 @@ use crate::wiring::store_at;
 pub(crate) struct Fsck {}
 
 pub(crate) async fn run(_: Fsck, app: &App) -> Result<Exit, Failure> {
-    let config = app.config()?;
-    let address = app.address(&config);
-    let store = store_at(&address, &config)?;
+    let (store, address) = app.existing_store()?;
     let findings = store.check().await?;
     store.close().await?;
     let exit = if findings.is_empty() { Exit::Done } else { Exit::Failed };
@@ -27,7 +24,12 @@ pub(crate) async fn run(_: Fsck, app: &App) -> Result<Exit, Failure> {
     } else {
         let cells = findings.iter().map(|finding| {
             let seq = finding.seq.map_or_else(|| "-".to_owned(), |seq| seq.to_string());
-            vec![finding.kind.clone(), finding.thread.clone().unwrap_or_else(|| "-".to_owned()), seq, finding.what.clone()]
+            vec![
+                finding.kind.clone(),
+                finding.thread.clone().unwrap_or_else(|| "-".to_owned()),
+                seq,
+                finding.what.clone(),
+            ]
         });
         app.out.table(&["kind", "thread", "record", "what is wrong"], cells.collect());
     }

@@ -64,23 +64,34 @@ fn shown(row: &InterruptRow) -> Value {
     shown
 }
 
-/// A question with everything a person needs to answer it.
-pub(crate) fn whole(row: &InterruptRow) -> String {
+/// A question with everything a person needs to answer it, and how.
+fn whole(row: &InterruptRow) -> String {
+    let question = &row.interrupt;
+    let choice = question.choices.first().map_or("--value JSON".to_owned(), |choice| format!("--choice {choice}"));
+    let (text, _) = described(row, usize::MAX);
+    format!("{text}  answer    interlock answer {} {} {choice}\n", row.thread, short(question.id))
+}
+
+/// A question with at most so many lines of its payload, and whether there are more.
+pub(crate) fn described(row: &InterruptRow, lines_max: usize) -> (String, bool) {
     let question = &row.interrupt;
     let payload = serde_json::to_string_pretty(&question.payload).unwrap_or_default();
+    let n_lines = payload.lines().count();
     let mut text = format!("{}\n", question.title);
     if !question.body.is_empty() {
         text.push_str(&format!("{}\n", question.body.trim_end()));
     }
     text.push_str(&format!("  thread    {}\n  question  {}\n  node      {}\n", row.thread, question.id, question.node));
     if !question.approvers.is_empty() {
-        text.push_str(&format!("  approvers {} ({} of them)\n", question.approvers.join(", "), question.quorum));
+        text.push_str(&format!("  approvers {} ({} needed)\n", question.approvers.join(", "), question.quorum));
     }
     if !question.choices.is_empty() {
         text.push_str(&format!("  choices   {}\n", question.choices.join(", ")));
     }
-    text.push_str(&format!("  payload   {}\n", payload.replace('\n', "\n            ")));
-    let choice = question.choices.first().map_or("--value JSON".to_owned(), |choice| format!("--choice {choice}"));
-    text.push_str(&format!("  answer    interlock answer {} {} {choice}\n", row.thread, short(question.id)));
-    text
+    let shown: Vec<&str> = payload.lines().take(lines_max).collect();
+    text.push_str(&format!("  payload   {}\n", shown.join("\n            ")));
+    if n_lines > lines_max {
+        text.push_str(&format!("            … {} more lines\n", n_lines - lines_max));
+    }
+    (text, n_lines > lines_max)
 }

@@ -18,7 +18,9 @@ pub(crate) struct Mcp {
 #[derive(Debug, Subcommand)]
 enum McpCommand {
     /// An embedded data warehouse with a small ETL that can be broken on command
-    #[command(after_help = "Example (an entry of mcpServers in any MCP client):\n  {\"warehouse\": {\"command\": \"interlock\", \"args\": [\"mcp\", \"sandbox\", \"--dir\", \"warehouse\"]}}")]
+    #[command(
+        after_help = "Example (an entry of mcpServers in any MCP client):\n  {\"warehouse\": {\"command\": \"interlock\", \"args\": [\"mcp\", \"sandbox\", \"--dir\", \"warehouse\"]}}"
+    )]
     Sandbox {
         /// Folder of the warehouse; made if it does not exist
         #[arg(long, value_name = "FOLDER")]

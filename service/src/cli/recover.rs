@@ -35,12 +35,16 @@ pub(crate) async fn run(_: Recover, app: &App) -> Result<Exit, Failure> {
         rows.push((thread.to_string(), snapshot::status_word(status)));
     }
     if app.out.json() {
-        let threads: Vec<_> = rows.iter().map(|(thread, status)| json!({"thread_id": thread, "status": status})).collect();
+        let threads: Vec<_> =
+            rows.iter().map(|(thread, status)| json!({"thread_id": thread, "status": status})).collect();
         app.out.json_line(&json!({"recovered": threads, "next_timer": next.map(|at| at.to_string())}));
     } else if rows.is_empty() {
         app.out.note("nothing to recover");
     } else {
-        app.out.table(&["thread", "status"], rows.into_iter().map(|(thread, status)| vec![thread, status.to_owned()]).collect());
+        app.out.statuses(
+            &["thread", "status"],
+            rows.into_iter().map(|(thread, status)| vec![thread, status.to_owned()]).collect(),
+        );
     }
     if let Some(at) = next {
         app.out.note(&format!("the next timer is due at {at}"));

@@ -24,7 +24,7 @@ pub(crate) async fn run(args: Resume, app: &App) -> Result<Exit, Failure> {
     let (thread, _) = session.thread(&args.thread).await?;
     let follow = Follow::new(app, &session, thread.clone(), &args.follow)?;
     let streamed = session.engine.resume_stream(&thread, args.how.options(Multitask::Reject), follow.modes()).await?;
-    let exit = follow.to_end(streamed).await?;
+    let exit = follow.finish(streamed).await?;
     session.close().await?;
     Ok(exit)
 }

@@ -21,7 +21,9 @@ const NEW_IDS_MAX: u128 = 16;
 
 /// Run a graph on a new or an existing thread
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  interlock run flow.yaml --input '{\"city\": \"Oslo\"}'\n  interlock run flow.yaml --input @input.json --stream updates\n  interlock run --thread flow-42 --checkpoint 9f3a01bc    (again from there)")]
+#[command(
+    after_help = "Example:\n  interlock run flow.yaml --input '{\"city\": \"Oslo\"}'\n  interlock run flow.yaml --input @input.json --stream updates\n  interlock run --thread flow-42 --checkpoint 9f3a01bc    (again from there)"
+)]
 pub(crate) struct Run {
     /// Graph file; not needed to replay a thread
     #[arg(required_unless_present = "checkpoint")]
@@ -55,7 +57,7 @@ enum MultitaskWord {
 }
 
 pub(crate) async fn run(args: Run, app: &App) -> Result<Exit, Failure> {
-    let session = app.session()?;
+    let session = if args.checkpoint.is_some() { app.session()? } else { app.new_session()? };
     let exit = match (&args.checkpoint, &args.graph) {
         (Some(checkpoint), _) => replay(&args, checkpoint, app, &session).await?,
         (None, Some(graph)) => start(&args, graph, app, &session).await?,
@@ -84,7 +86,7 @@ async fn start(args: &Run, graph: &std::path::Path, app: &App, session: &Session
     });
     let start = Start { graph: set.root, thread, input, options, metadata: Value::Object(labels) };
     let streamed = session.engine.stream(start, follow.modes()).await?;
-    follow.to_end(streamed).await
+    follow.finish(streamed).await
 }
 
 async fn free_thread(session: &Session, graph: &str) -> Result<ThreadId, Failure> {
@@ -105,7 +107,7 @@ async fn replay(args: &Run, checkpoint: &str, app: &App, session: &Session) -> R
     let follow = Follow::new(app, session, thread.clone(), &args.follow)?;
     let options = args.how.options(Multitask::Reject);
     match session.engine.replay_stream(&thread, at, options, follow.modes()).await? {
-        Some(streamed) => follow.to_end(streamed).await,
+        Some(streamed) => follow.finish(streamed).await,
         None => {
             app.out.note("nothing is left to run at this checkpoint");
             super::follow::tell(app, session, &thread, std::time::Instant::now()).await
@@ -116,6 +118,7 @@ async fn replay(args: &Run, checkpoint: &str, app: &App, session: &Session) -> R
 /// The root checkpoint of an id or of its end.
 pub(crate) async fn checkpoint_of(session: &Session, thread: &ThreadId, text: &str) -> Result<CheckpointId, Failure> {
     let all = history::checkpoints(&*session.store, thread).await?;
-    let ids: Vec<CheckpointId> = all.iter().filter(|checkpoint| checkpoint.ns.is_empty()).map(|checkpoint| checkpoint.id).collect();
+    let ids: Vec<CheckpointId> =
+        all.iter().filter(|checkpoint| checkpoint.ns.is_empty()).map(|checkpoint| checkpoint.id).collect();
     pick("checkpoint", text, &ids)
 }

@@ -25,7 +25,8 @@ pub(crate) async fn run(args: Signal, app: &App) -> Result<Exit, Failure> {
     let begun = Instant::now();
     let session = app.session()?;
     let (thread, _) = session.thread(&args.thread).await?;
-    let payload = args.payload.as_deref().map(|text| value_argument("--payload", text)).transpose()?.unwrap_or(Value::Null);
+    let payload =
+        args.payload.as_deref().map(|text| value_argument("--payload", text)).transpose()?.unwrap_or(Value::Null);
     session.engine.signal(&thread, args.name.as_str().into(), payload).await?;
     session.engine.join(&thread).await?;
     let exit = follow::tell(app, &session, &thread, begun).await?;

@@ -13,7 +13,9 @@ use crate::snapshot;
 
 /// Show a thread's state
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  interlock state incident-42\n  interlock state incident-42 --checkpoint 9f3a01bc --json")]
+#[command(
+    after_help = "Example:\n  interlock state incident-42\n  interlock state incident-42 --checkpoint 9f3a01bc --json"
+)]
 pub(crate) struct State {
     /// The thread, or the end of its id
     thread: String,
@@ -51,7 +53,8 @@ fn heading(shown: &Value, now: &runtime_core::ids::Timestamp) -> String {
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     let run = &shown["run"];
     let outcome = run["outcome"].as_str().unwrap_or("going on");
-    let age = runtime_core::ids::Timestamp::parse(&text(&run["accepted_at"])).map_or_else(String::new, |at| ago(at, *now));
+    let age =
+        runtime_core::ids::Timestamp::parse(&text(&run["accepted_at"])).map_or_else(String::new, |at| ago(at, *now));
     let mut lines = format!(
         "thread   {}\ngraph    {}  version {}\nstatus   {}\nrun      {}  {outcome}, {} supersteps, {age} ago\n",
         text(&shown["thread_id"]),

@@ -4,10 +4,10 @@ use checkpoints::open::{self, Address};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::App;
+use super::{App, is_there};
 use crate::config::{address, address_text};
 use crate::failure::{Exit, Failure};
-use crate::wiring::{open_options, store_at};
+use crate::wiring::open_options;
 
 /// Copy, measure or re-encrypt a store
 #[derive(Debug, Args)]
@@ -46,11 +46,7 @@ pub(crate) async fn run(args: Store, app: &App) -> Result<Exit, Failure> {
 
 async fn copy(from: &Address, to: &Address, app: &App) -> Result<Exit, Failure> {
     let config = app.config()?;
-    if let Address::Sled(path) | Address::Fjall(path) = from
-        && !path.exists()
-    {
-        return Err(Failure::failed(format!("there is no store at {}", address_text(from))));
-    }
+    is_there(from)?;
     let options = open_options(&config)?;
     let copied = open::copy((from, &options), (to, &options)).await?;
     if app.out.json() {
@@ -63,25 +59,29 @@ async fn copy(from: &Address, to: &Address, app: &App) -> Result<Exit, Failure> 
 }
 
 async fn size(app: &App) -> Result<Exit, Failure> {
-    let config = app.config()?;
-    let address = app.address(&config);
-    let store = store_at(&address, &config)?;
+    let (store, address) = app.existing_store()?;
     let size = store.size().await?;
     store.close().await?;
     if app.out.json() {
         app.out.json_line(&json!({"store": address_text(&address), "logical": size.logical, "disk": size.disk}));
     } else {
-        app.out.line(&format!("{}: {} bytes of records, {} bytes on disk", address_text(&address), size.logical, size.disk));
+        app.out.line(&format!(
+            "{}: {} bytes of records, {} bytes on disk",
+            address_text(&address),
+            size.logical,
+            size.disk
+        ));
     }
     Ok(Exit::Done)
 }
 
 async fn rotate(app: &App) -> Result<Exit, Failure> {
-    let config = app.config()?;
-    if config.encryption.is_none() {
-        return Err(Failure::usage("no encryption key is configured").help("name one under `encryption:` in interlock.yaml"));
+    if app.config()?.encryption.is_none() {
+        return Err(
+            Failure::usage("no encryption key is configured").help("name one under `encryption:` in interlock.yaml")
+        );
     }
-    let store = store_at(&app.address(&config), &config)?;
+    let (store, _) = app.existing_store()?;
     let n_written = store.rotate().await?;
     store.close().await?;
     if app.out.json() {

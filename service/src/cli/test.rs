@@ -49,7 +49,9 @@ pub(crate) fn run(args: &Test, app: &App) -> Result<Exit, Failure> {
                 if !app.out.json() {
                     app.out.text(&failure.text());
                 }
-                total.rows.push(json!({"file": file, "ok": false, "message": failure.message, "diagnostics": failure.diagnostics}));
+                total.rows.push(
+                    json!({"file": file, "ok": false, "message": failure.message, "diagnostics": failure.diagnostics}),
+                );
             }
         }
     }
@@ -65,7 +67,12 @@ pub(crate) fn run(args: &Test, app: &App) -> Result<Exit, Failure> {
     Ok(total.exit)
 }
 
-fn one_file(file: &Path, set: &GraphSet, (only, config): (Option<&str>, &Config), app: &App) -> Result<Report, Failure> {
+fn one_file(
+    file: &Path,
+    set: &GraphSet,
+    (only, config): (Option<&str>, &Config),
+    app: &App,
+) -> Result<Report, Failure> {
     let mut report = Report { exit: Exit::Done, n_run: 0, n_failed: 0, rows: Vec::new() };
     for test in set.root.tests().iter().filter(|test| only.is_none_or(|only| test.name.contains(only))) {
         // One thread, so that the jumping clock never overtakes work that is under way.
@@ -78,7 +85,12 @@ fn one_file(file: &Path, set: &GraphSet, (only, config): (Option<&str>, &Config)
         report.exit = report.exit.and(if ok { Exit::Done } else { Exit::Failed });
         if !app.out.json() {
             let word = if ok { "passed" } else { "failed" };
-            app.out.line(&app.out.paint(&format!("{word}  {}: {}  {}", file.display(), result.name, span(result.took))));
+            app.out.line(&app.out.paint(&format!(
+                "{word}  {}: {}  {}",
+                file.display(),
+                result.name,
+                span(result.took)
+            )));
             for problem in &result.problems {
                 app.out.line(&format!("        {problem}"));
             }

@@ -54,7 +54,8 @@ impl From<Status> for ThreadStatus {
 
 pub(crate) async fn run(args: Threads, app: &App) -> Result<Exit, Failure> {
     let session = app.session()?;
-    let after = args.after.as_deref().map(ThreadId::new).transpose().map_err(|error| Failure::usage(error.to_string()))?;
+    let after =
+        args.after.as_deref().map(ThreadId::new).transpose().map_err(|error| Failure::usage(error.to_string()))?;
     let filter =
         ThreadFilter { graph: args.graph, status: args.status.map(Into::into), metadata: args.labels, after, limit: 0 };
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
@@ -75,7 +76,7 @@ pub(crate) async fn run(args: Threads, app: &App) -> Result<Exit, Failure> {
                 labels(&row.metadata),
             ]
         });
-        app.out.table(&["thread", "graph", "version", "status", "age", "labels"], cells.collect());
+        app.out.statuses(&["thread", "graph", "version", "status", "age", "labels"], cells.collect());
     }
     session.close().await?;
     Ok(Exit::Done)

@@ -11,7 +11,9 @@ use crate::snapshot;
 
 /// Edit a thread's state, as if a node had written it
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  interlock update incident-42 --values '{\"severity\": \"high\"}' --as-node triage\n  interlock resume incident-42")]
+#[command(
+    after_help = "Example:\n  interlock update incident-42 --values '{\"severity\": \"high\"}' --as-node triage\n  interlock resume incident-42"
+)]
 pub(crate) struct Update {
     /// The thread, or the end of its id
     thread: String,
@@ -28,7 +30,13 @@ pub(crate) struct Update {
 
 pub(crate) async fn run(args: Update, app: &App) -> Result<Exit, Failure> {
     let values = value_argument("--values", &args.values)?;
-    edit(app, &args.thread, args.checkpoint.as_deref(), Edit { values, as_node: args.as_node.as_deref().map(Into::into) }).await
+    edit(
+        app,
+        &args.thread,
+        args.checkpoint.as_deref(),
+        Edit { values, as_node: args.as_node.as_deref().map(Into::into) },
+    )
+    .await
 }
 
 /// Writes one edit and tells where the thread stands.

@@ -33,7 +33,8 @@ pub(super) fn word(fault: &Fault) -> String {
 impl Plant {
     /// A warehouse in a folder. Its servers are started when they are first needed.
     pub(super) fn open(folder: &Path) -> Result<Self, Failure> {
-        let program = std::env::current_exe().map_err(|error| Failure::failed(format!("finding this program: {error}")))?;
+        let program =
+            std::env::current_exe().map_err(|error| Failure::failed(format!("finding this program: {error}")))?;
         let folder = folder.join("warehouse");
         let operator = Hub::new(vec![server(OPERATOR, &program, &folder, &["--operator"])]);
         Ok(Self { program, folder, operator })

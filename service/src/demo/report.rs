@@ -11,7 +11,7 @@ use super::plant::word;
 use crate::cli::App;
 use crate::failure::Exit;
 use crate::ids::span;
-use crate::out::table;
+use crate::out::ruled_table;
 use crate::snapshot::outcome_word;
 
 /// Width of the table where there is no terminal.
@@ -102,7 +102,11 @@ impl Incident {
     }
 
     fn found(&self) -> String {
-        if self.outcome.is_null() { "nothing".to_owned() } else { format!("{}: {}", self.text("class"), self.text("cause")) }
+        if self.outcome.is_null() {
+            "nothing".to_owned()
+        } else {
+            format!("{}: {}", self.text("class"), self.text("cause"))
+        }
     }
 
     fn verified(&self) -> &'static str {
@@ -118,11 +122,19 @@ impl Incident {
     /// One line for the moment the incident is over.
     pub(super) fn line(&self) -> String {
         let confidence = &self.outcome["confidence"];
-        format!("→ {} (confidence {confidence}); {}; decided by {}; {}  {}", self.found(), self.text("action"), self.decided_by(), self.result(), span(self.took))
+        format!(
+            "→ {} (confidence {confidence}); {}; decided by {}; {}  {}",
+            self.found(),
+            self.text("action"),
+            self.decided_by(),
+            self.result(),
+            span(self.took)
+        )
     }
 
     fn row(&self) -> Vec<String> {
-        let confidence = self.outcome["confidence"].as_f64().map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
+        let confidence =
+            self.outcome["confidence"].as_f64().map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
         vec![
             format!("{} {}", word(&self.truth.fault), self.truth.business_date),
             self.found(),
@@ -170,9 +182,10 @@ pub(super) fn print(app: &App, incidents: &[Incident]) {
         app.out.json_line(&json!({"ok": exit == Exit::Done, "incidents": rows}));
         return;
     }
-    let header = ["incident", "cause found", "conf.", "decided by", "action", "verified", "time", "cost", "the truth", "result"];
+    let header =
+        ["incident", "cause found", "conf.", "decided by", "action", "verified", "time", "cost", "the truth", "result"];
     let width = app.out.width().unwrap_or(WIDTH_DEFAULT);
-    let text = table(&header, incidents.iter().map(Incident::row).collect(), Some(width));
+    let text = ruled_table(&header, incidents.iter().map(Incident::row).collect(), width);
     app.out.text(&app.out.paint(&text));
     app.out.line(&format!("\n{n_right} of {} came out as they should", incidents.len()));
 }

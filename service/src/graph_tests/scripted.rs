@@ -90,7 +90,10 @@ pub(super) struct ScriptedAgents {
 impl ScriptedAgents {
     pub(super) fn new(agents: &Value, real: Agents) -> Self {
         let outputs = agents.as_object().into_iter().flatten();
-        Self { outputs: outputs.map(|(node, outputs)| (node.clone(), (outputs.clone(), Turns::default()))).collect(), real }
+        Self {
+            outputs: outputs.map(|(node, outputs)| (node.clone(), (outputs.clone(), Turns::default()))).collect(),
+            real,
+        }
     }
 }
 
@@ -98,7 +101,9 @@ impl ScriptedAgents {
 impl NodeKind for ScriptedAgents {
     async fn run(&self, ctx: Context) -> Result<NodeOutput, TaskError> {
         match self.outputs.get(&ctx.node()?.name) {
-            Some((outputs, turns)) => Ok(NodeOutput { result: Some(next_output(outputs, turns)?), ..NodeOutput::default() }),
+            Some((outputs, turns)) => {
+                Ok(NodeOutput { result: Some(next_output(outputs, turns)?), ..NodeOutput::default() })
+            }
             None => self.real.run(ctx).await,
         }
     }

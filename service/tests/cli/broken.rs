@@ -18,7 +18,16 @@ fn an_invalid_graph_is_told_with_its_place_and_exit_code() {
 fn any_bytes_as_a_graph_are_an_error() {
     let stage = Stage::new();
     let long = "a: ".repeat(100_000);
-    let samples: [&[u8]; 8] = [b"", b"\xff\xfe\x00", b"graph: [", b"\t: x", b"&a [*a]", b"- 1\n- 2", b"graph: x\ngraph: y\n", long.as_bytes()];
+    let samples: [&[u8]; 8] = [
+        b"",
+        b"\xff\xfe\x00",
+        b"graph: [",
+        b"\t: x",
+        b"&a [*a]",
+        b"- 1\n- 2",
+        b"graph: x\ngraph: y\n",
+        long.as_bytes(),
+    ];
     for sample in samples {
         stage.write("bytes.yaml", sample);
         let ran = stage.ends(2, &["check", "bytes.yaml"]);
@@ -37,7 +46,12 @@ fn bad_input_is_wrong_usage() {
     }
     let ran = stage.ends(2, &["run", "greet.yaml", "--input", r#"{"city": 7}"#, "--json"]);
     assert_eq!(ran.json()["error"]["exit_code"], 2);
-    for args in [&["run"][..], &["run", "greet.yaml", "--stream", "all"], &["frobnicate"], &["run", "greet.yaml", "--store", "redis:x"]] {
+    for args in [
+        &["run"][..],
+        &["run", "greet.yaml", "--stream", "all"],
+        &["frobnicate"],
+        &["run", "greet.yaml", "--store", "redis:x"],
+    ] {
         stage.ends(2, args);
     }
 }
@@ -58,6 +72,12 @@ fn a_store_that_is_none_is_an_error() {
     let ran = stage.ends(1, &["threads", "--store", "sled:file"]);
     assert!(ran.stderr.contains("sled:file"), "{}", ran.stderr);
     stage.ends(1, &["store", "copy", "sled:nowhere", "fjall:new"]);
+    for command in [&["threads"][..], &["state", "t"], &["fsck"], &["audit", "verify"]] {
+        let ran = stage.ends(1, command);
+        assert!(ran.stderr.contains("there is no store at sled:.interlock/store"), "{}", ran.stderr);
+    }
+    assert!(!stage.path().join(".interlock").exists(), "looking at a store never makes one");
+    stage.asked();
     stage.ends(1, &["state", "nobody"]);
     stage.ends(2, &["state", "a/b"]);
 }
@@ -68,7 +88,10 @@ fn a_graph_that_fails_says_why() {
     stage.write("fail.yaml", "graph: failing\nstate: { x: {} }\nnodes:\n  stop: { fail: { message: 'no more', class: denied } }\nstart: stop\n");
     let ran = stage.ends(1, &["run", "fail.yaml"]);
     assert!(ran.stderr.contains("no more (denied)"), "{}", ran.stderr);
-    stage.write("code.yaml", "graph: code\nstate: { x: {} }\nnodes:\n  f: { function: anything, then: end }\nstart: f\n");
+    stage.write(
+        "code.yaml",
+        "graph: code\nstate: { x: {} }\nnodes:\n  f: { function: anything, then: end }\nstart: f\n",
+    );
     stage.ends(0, &["check", "code.yaml"]);
     let ran = stage.ends(2, &["run", "code.yaml"]);
     assert!(ran.stderr.contains("anything"), "{}", ran.stderr);

@@ -1,6 +1,7 @@
 //! The program as people and scripts meet it: a real process, a real store on disk, output and exit codes.
 
 mod broken;
+mod demo;
 mod stage;
 mod store;
 mod testing;

@@ -79,7 +79,8 @@ impl Stage {
     pub(super) fn run(&self, args: &[&str]) -> Ran {
         let output = self.command(args).output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        let ran = Ran { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) };
+        let ran =
+            Ran { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) };
         assert!(!ran.stderr.contains("panicked"), "{args:?}: {}", ran.stderr);
         ran
     }

@@ -23,7 +23,11 @@ fn a_store_is_copied_to_another_kind_and_checked() {
     let ok = stage.ends(0, &["fsck", "--store", "fjall:other", "--json"]).json();
     assert_eq!(ok["findings"], json!([]));
     stage.ends(0, &["answer", "t", &question, "--choice", "approve", "--store", "fjall:other"]);
-    assert_eq!(stage.ends(0, &["state", "t", "--json"]).json()["status"], "interrupted", "the first store is as it was");
+    assert_eq!(
+        stage.ends(0, &["state", "t", "--json"]).json()["status"],
+        "interrupted",
+        "the first store is as it was"
+    );
     let size = stage.ends(0, &["store", "size", "--json"]).json();
     assert!(size["logical"].as_u64() > Some(0) && size["disk"].as_u64() > Some(0), "{size}");
 }

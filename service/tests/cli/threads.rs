@@ -26,7 +26,10 @@ fn a_run_that_asks_waits_and_goes_on_in_another_process() {
     let late = stage.ends(1, &["answer", "t", &question, "--choice", "approve", "--json"]).json();
     assert!(late["error"]["message"].as_str().unwrap().contains("already answered by ann"), "{late}");
     let audit = stage.ends(0, &["audit", "tail", "--json"]).json();
-    assert_eq!((&audit[0]["entry"]["actor"], &audit[0]["entry"]["action"]), (&json!("user:ann"), &json!("interrupt.answered")));
+    assert_eq!(
+        (&audit[0]["entry"]["actor"], &audit[0]["entry"]["action"]),
+        (&json!("user:ann"), &json!("interrupt.answered"))
+    );
     stage.ends(0, &["audit", "verify"]);
 }
 
@@ -57,9 +60,12 @@ fn yes_and_a_file_of_answers_stand_in_for_a_person() {
 fn streams_have_the_payloads_of_the_modes() {
     let stage = Stage::greeting();
     let modes = "values,updates,tasks,checkpoints,debug";
-    let ran = stage.ends(0, &["run", "greet.yaml", "--input", r#"{"city": "Oslo"}"#, "--yes", "--stream", modes, "--json"]);
+    let ran =
+        stage.ends(0, &["run", "greet.yaml", "--input", r#"{"city": "Oslo"}"#, "--yes", "--stream", modes, "--json"]);
     let events: Vec<Value> = ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let of = |mode: &str| events.iter().filter(|event| event["type"] == mode).map(|event| event["data"].clone()).collect::<Vec<_>>();
+    let of = |mode: &str| {
+        events.iter().filter(|event| event["type"] == mode).map(|event| event["data"].clone()).collect::<Vec<_>>()
+    };
     assert_eq!(of("updates")[0], json!({"hello": {"greeting": "Hello Oslo", "log": ["hello"]}}));
     assert!(of("updates")[1]["__interrupt__"][0]["value"]["city"] == "Oslo", "{:?}", of("updates"));
     assert_eq!(of("values").last().unwrap()["log"], json!(["hello", "approve", "done"]));
@@ -75,14 +81,16 @@ fn history_forks_and_replays() {
     stage.asked();
     let history = stage.ends(0, &["history", "t", "--json"]).json();
     let at = |step: i64| {
-        let found = history.as_array().unwrap().iter().find(|checkpoint| checkpoint["metadata"]["step"] == step).unwrap();
+        let found =
+            history.as_array().unwrap().iter().find(|checkpoint| checkpoint["metadata"]["step"] == step).unwrap();
         found["config"]["configurable"]["checkpoint_id"].as_str().unwrap().to_owned()
     };
     assert_eq!(history[0]["next"], json!(["ask"]), "newest first");
     let before = stage.ends(0, &["state", "t", "--checkpoint", &at(0), "--json"]).json();
     assert_eq!((&before["next"], before["values"].get("greeting")), (&json!(["hello"]), None));
 
-    let forked = stage.ends(0, &["fork", "t", "--checkpoint", &at(0), "--values", r#"{"city": "Rome"}"#, "--json"]).json();
+    let forked =
+        stage.ends(0, &["fork", "t", "--checkpoint", &at(0), "--values", r#"{"city": "Rome"}"#, "--json"]).json();
     assert_eq!(forked["next"], json!(["hello"]));
     let resumed = stage.ends(0, &["resume", "t", "--yes", "--json"]).json();
     assert_eq!(resumed["output"]["greeting"], "Hello Rome");
@@ -107,7 +115,14 @@ fn an_update_counts_as_its_node() {
 fn a_changed_graph_is_refused_until_the_thread_is_migrated() {
     let stage = Stage::greeting();
     let question = stage.asked();
-    stage.write("next.yaml", GREET.replace("  ask:\n", "  confirm:\n").replace("then: ask }", "then: confirm }").replace("[ask]", "[confirm]").replace("ask, done]", "confirm, done]"));
+    stage.write(
+        "next.yaml",
+        GREET
+            .replace("  ask:\n", "  confirm:\n")
+            .replace("then: ask }", "then: confirm }")
+            .replace("[ask]", "[confirm]")
+            .replace("ask, done]", "confirm, done]"),
+    );
     let refused = stage.ends(1, &["run", "next.yaml", "--thread", "t", "--input", r#"{"city": "Oslo"}"#]);
     assert!(refused.stderr.contains("interlock migrate"), "{}", refused.stderr);
     stage.ends(1, &["migrate", "t", "--to", "next.yaml"]);
@@ -119,7 +134,17 @@ fn a_changed_graph_is_refused_until_the_thread_is_migrated() {
 #[test]
 fn breakpoints_pause_and_resume_goes_on() {
     let stage = Stage::greeting();
-    let args = ["run", "greet.yaml", "--input", r#"{"city": "Oslo"}"#, "--thread", "t", "--interrupt-before", "hello", "--json"];
+    let args = [
+        "run",
+        "greet.yaml",
+        "--input",
+        r#"{"city": "Oslo"}"#,
+        "--thread",
+        "t",
+        "--interrupt-before",
+        "hello",
+        "--json",
+    ];
     let paused = stage.ends(3, &args).json();
     assert_eq!((&paused["next"], &paused["interrupts"]), (&json!(["hello"]), &json!([])));
     stage.ends(3, &["resume", "t"]);
@@ -156,7 +181,8 @@ fn a_reader_that_goes_away_is_quiet() {
 #[test]
 fn the_second_process_is_told_who_holds_the_store() {
     let stage = Stage::new();
-    stage.write("wait.yaml", "graph: waiting\nstate: { x: {} }\nnodes:\n  wait: { wait: 20s, then: end }\nstart: wait\n");
+    stage
+        .write("wait.yaml", "graph: waiting\nstate: { x: {} }\nnodes:\n  wait: { wait: 2s, then: end }\nstart: wait\n");
     let args = ["run", "wait.yaml", "--stream", "tasks", "--json"];
     let mut child = stage.command(&args).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
@@ -167,4 +193,9 @@ fn the_second_process_is_told_who_holds_the_store() {
     child.wait().unwrap();
     let busy = stage.ends(0, &["threads", "--json"]).json();
     assert_eq!(busy[0]["status"], "busy", "{busy}");
+    let recovered = stage.ends(0, &["recover", "--json"]).json();
+    assert_eq!(
+        recovered["recovered"][0]["status"], "idle",
+        "what the dead process left behind is finished: {recovered}"
+    );
 }
