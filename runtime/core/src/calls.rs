@@ -111,6 +111,9 @@ impl Run {
     /// A call without a history: policy decides.
     fn decide_call(&mut self, task: TaskId, token: Token, ix: CallIx, call: (CallHead, &CallRequest)) {
         let (head, request) = call;
+        if self.over_budget(task, token, ix, (&head, request)) {
+            return;
+        }
         match self.guard(task, request) {
             Decision::Allow { .. } => self.permit(task, token, ix, (head, Arc::clone(&request.args))),
             Decision::Deny { rule, reason } => {

@@ -123,6 +123,7 @@ impl Run {
         self.untracked.clear();
         let accepted = RunAccepted { id, kind, options, input: Arc::new(input.clone()) };
         self.record(Op::RunAccepted(Box::new(accepted)));
+        self.log.set_floor();
         self.log.want_flush();
     }
 

@@ -2,6 +2,7 @@
 //!
 //! [`record`] says what is written, [`state`] folds it, [`run`] decides.
 
+mod budget;
 mod calls;
 pub mod channels;
 mod commands;

@@ -24,6 +24,7 @@ pub(crate) struct Log {
     in_flight: Option<Seq>,
     durable: Seq,
     barrier: Seq,
+    floor: Seq,
     held: Vec<(Seq, Effect)>,
     flush_wanted: bool,
     weight: usize,
@@ -42,6 +43,7 @@ impl Log {
             in_flight: None,
             durable: head,
             barrier: head,
+            floor: head,
             held: Vec::new(),
             flush_wanted: false,
             weight: weight.0,
@@ -75,6 +77,15 @@ impl Log {
     /// Tasks may start only when everything buffered now is durable.
     pub(crate) fn set_barrier(&mut self) {
         self.barrier = self.next_seq();
+    }
+
+    /// Nothing may start before everything buffered now is durable, whatever the durability of the run.
+    pub(crate) fn set_floor(&mut self) {
+        self.floor = self.next_seq();
+    }
+
+    pub(crate) fn floor_passed(&self) -> bool {
+        self.durable >= self.floor
     }
 
     pub(crate) fn barrier_passed(&self) -> bool {
@@ -140,7 +151,7 @@ impl Log {
         let durable = self.durable;
         let (released, held) = std::mem::take(&mut self.held).into_iter().partition(|(needs, _)| *needs <= durable);
         self.held = held;
-        if !self.held.is_empty() || self.barrier > self.durable {
+        if !self.held.is_empty() || self.barrier > self.durable || self.floor > self.durable {
             self.flush_wanted = true;
         }
         let released: Vec<(Seq, Effect)> = released;

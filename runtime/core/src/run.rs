@@ -129,6 +129,7 @@ pub struct Run {
     /// Subgraphs that stand at a breakpoint of this run.
     pub(crate) held: BTreeSet<Ns>,
     next_token: u64,
+    just_loaded: bool,
     out: Vec<Effect>,
 }
 
@@ -154,6 +155,7 @@ impl Run {
             failing: BTreeSet::new(),
             held: BTreeSet::new(),
             next_token: 1,
+            just_loaded: true,
             out: Vec::new(),
         }
     }
@@ -181,6 +183,9 @@ impl Run {
     /// Handles one event and returns what to do, in order.
     pub fn apply(&mut self, now: Timestamp, event: Event) -> Vec<Effect> {
         self.now = now.max(self.now);
+        if std::mem::take(&mut self.just_loaded) {
+            self.pick_up();
+        }
         match event {
             Event::Asked { request, command } => self.command(request, *command),
             Event::TaskDone { task, token, output } => self.task_done(task, token, *output),
@@ -199,6 +204,14 @@ impl Run {
         self.advance();
         self.flush();
         std::mem::take(&mut self.out)
+    }
+
+    /// A run that a dead process left behind goes on from its last durable record.
+    fn pick_up(&mut self) {
+        if self.state.active_run().is_some() {
+            self.requeue();
+            self.arm_near();
+        }
     }
 
     fn command(&mut self, request: RequestId, command: Command) {
@@ -248,10 +261,11 @@ impl Run {
         }
     }
 
-    /// With `sync`, tasks of a superstep start only when the checkpoint they start from is durable.
+    /// A run's tasks start only when its acceptance is durable; with `sync`, those of a superstep only when the checkpoint
+    /// they start from is.
     fn may_dispatch(&self) -> bool {
         let sync = self.state.active_run().is_some_and(|run| run.options.durability == Durability::Sync);
-        !sync || self.log.barrier_passed()
+        self.log.floor_passed() && (!sync || self.log.barrier_passed())
     }
 
     fn next_ready(&mut self) -> Option<TaskId> {

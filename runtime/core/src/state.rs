@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use graphs::GraphDigest;
+use graphs::{EffectClass, GraphDigest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::channels::{self, Change, Channels};
-use crate::error::TaskError;
+use crate::error::{ErrorClass, TaskError};
 use crate::ids::{CallIx, CheckpointId, InterruptId, Name, Ns, RunId, TaskId, Timestamp};
 use crate::record::{
     Answer, CallHead, CallOutcome, Hop, Interrupt, InterruptKind, Op, Outcome, Plan, QueuedRun, Record, RunKind, RunOptions, Source,
@@ -52,6 +52,8 @@ pub struct ThreadState {
     pub supersteps: u64,
     /// Checkpoints made, for ids in order.
     pub minted: u64,
+    /// Calls each node made since the thread's last input, over all pauses and resumes.
+    pub calls: BTreeMap<Name, u64>,
 }
 
 /// A run as far as it came.
@@ -278,10 +280,27 @@ impl ThreadState {
             | Op::CallPlanned { task, .. }
             | Op::CallBegun { task, .. }
             | Op::CallEnded { task, .. } => {
+                self.count_call(op);
                 if let Some(state) = self.task_mut(*task) {
                     apply_task(state, op);
                 }
             }
+        }
+    }
+
+    /// Counts a call: one with an intent when it begins, one that only reads when it ends.
+    fn count_call(&mut self, op: &Op) {
+        let task = match op {
+            Op::CallBegun { task, head, .. } if !crate::dispatch::is_wait(head) => *task,
+            Op::CallEnded { task, head: Some(head), outcome, .. } if head.effect == EffectClass::ReadOnly => match outcome {
+                CallOutcome::Err(error) if matches!(error.class, ErrorClass::Denied | ErrorClass::Limit) => return,
+                _ => *task,
+            },
+            _ => return,
+        };
+        let node = self.find_task(task).and_then(|(_, frame, index)| frame.plan.tasks.get(index)).map(|t| t.node.clone());
+        if let Some(node) = node {
+            *self.calls.entry(node).or_default() += 1;
         }
     }
 
@@ -324,6 +343,9 @@ impl ThreadState {
         match op {
             Op::RunAccepted(run) => {
                 self.queue.retain(|queued| queued.id != run.id);
+                if run.kind == RunKind::Start {
+                    self.calls.clear();
+                }
                 let input = match (&self.run, run.kind) {
                     (Some(before), RunKind::Resume | RunKind::Continue) => Arc::clone(&before.input),
                     _ => Arc::clone(&run.input),
