@@ -1,5 +1,6 @@
 //! What the engine promises, case by case: the B rows (behaviour to match) and the X rows (behaviour to better).
 
+mod budgets;
 mod failures;
 mod history;
 mod interrupts;
