@@ -1,4 +1,4 @@
-//! The graphs that ship compile without a warning, and their own tests hold under the demo's policy.
+//! The graphs that ship compile without a warning, and their own tests hold under the demo's policy and the default one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,9 +9,11 @@ use parking_lot::Mutex;
 use runtime::{Context, NodeKind, history};
 use runtime_core::error::TaskError;
 use runtime_core::event::NodeOutput;
+use runtime_core::interlocks::guard::{DefaultPolicy, Policy};
 use runtime_core::record::{Interrupt, Outcome};
 use runtime_core::state::TaskStatus;
 use serde_json::Value;
+use tools::policy::RulePolicy;
 use tools::toolbox::ScriptedTools;
 
 use super::world::{World, library};
@@ -53,10 +55,10 @@ fn names(list: &Value) -> Vec<String> {
     list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-async fn check_test(graph: &str, test: &GraphTest) {
+async fn check_test(graph: &str, test: &GraphTest, policy: Arc<dyn Policy>) {
     let tools = Arc::new(ScriptedTools::from_test(&test.tools, |_| EffectClass::ReadOnly));
     let outputs = test.agents.as_object().cloned().unwrap_or_default().into_iter().collect();
-    let mut world = World::with_agents(Arc::clone(&tools) as _, |real| Arc::new(Scripted { outputs, real }));
+    let mut world = World::with_agents(Arc::clone(&tools) as _, policy, |real| Arc::new(Scripted { outputs, real }));
     world.engine.add_graph(Arc::new(library("etl-incident"))).await.unwrap();
     let answers = Mutex::new(test.answers.clone());
     let outcome = world.run_with(library(graph), test.input.clone(), |question| answer(&answers, question)).await;
@@ -91,7 +93,8 @@ async fn the_library_s_own_tests_hold() {
         let compiled = library(graph);
         assert!(!compiled.tests().is_empty());
         for test in compiled.tests() {
-            check_test(graph, test).await;
+            check_test(graph, test, Arc::new(RulePolicy::etl_demo().unwrap())).await;
+            check_test(graph, test, Arc::new(DefaultPolicy::default())).await;
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod faults;
 mod library;
+mod mcp;
 mod roles;
 mod tool_node;
 mod world;

@@ -135,15 +135,11 @@ impl World {
 
     /// An engine over these tools under this policy.
     pub(super) fn with_policy(tools: Arc<dyn ToolBox>, policy: Arc<dyn Policy>) -> Self {
-        Self::put_together(tools, policy, |agents| Arc::new(agents))
+        Self::with_agents(tools, policy, |agents| Arc::new(agents))
     }
 
     /// An engine over these tools whose agents are wrapped.
-    pub(super) fn with_agents(tools: Arc<dyn ToolBox>, wrap: impl FnOnce(AgentNode) -> Arc<dyn NodeKind>) -> Self {
-        Self::put_together(tools, Arc::new(RulePolicy::etl_demo().unwrap()), wrap)
-    }
-
-    fn put_together(
+    pub(super) fn with_agents(
         tools: Arc<dyn ToolBox>,
         policy: Arc<dyn Policy>,
         wrap: impl FnOnce(AgentNode) -> Arc<dyn NodeKind>,
