@@ -12,6 +12,8 @@ pub mod lab;
 pub mod strict_store;
 
 #[cfg(test)]
+mod pages;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod semantics;
