@@ -29,6 +29,7 @@ mod update;
 
 pub(crate) use follow::{Follow, first_of};
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -115,12 +116,18 @@ pub(crate) struct App {
     /// Where it prints.
     pub(crate) out: Out,
     common: Common,
+    /// Warnings of the configuration were shown.
+    warned: Cell<bool>,
 }
 
 impl App {
     /// The installation.
     pub(crate) fn config(&self) -> Result<Config, Failure> {
-        Config::load(self.common.config.as_deref())
+        let config = Config::load(self.common.config.as_deref())?;
+        if !self.warned.replace(true) {
+            config.warnings.iter().for_each(|warning| self.out.note(&format!("warning: {warning}")));
+        }
+        Ok(config)
     }
 
     /// The store that was asked for.
@@ -173,7 +180,7 @@ pub(crate) fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { Exit::Usage as u8 } else { Exit::Done as u8 });
         }
     };
-    let app = App { out: Out::new(cli.common.json), common: cli.common };
+    let app = App { out: Out::new(cli.common.json), common: cli.common, warned: Cell::new(false) };
     trace();
     let exit = match dispatch(cli.command, &app) {
         Ok(exit) => exit,
@@ -191,7 +198,7 @@ fn report(app: &App, failure: &Failure) -> Exit {
         app.out.json_line(&failure.json());
     } else {
         app.out.flush();
-        eprint!("{}", failure.text());
+        app.out.error(&failure.text());
     }
     failure.exit
 }

@@ -66,6 +66,8 @@ pub(crate) struct Config {
     pub(crate) graphs: Vec<PathBuf>,
     /// Who acts when nobody says otherwise.
     pub(crate) user: Option<String>,
+    /// Keys that have no effect here.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Keys of a store.
@@ -157,15 +159,17 @@ impl Config {
             })?,
             None => address(STORE_DEFAULT).map_err(Failure::usage)?,
         };
+        let (servers, warnings) = servers(text, name, file.servers)?;
         let encryption = file.encryption.map(|keys| keys.beside(base));
         Ok(Self {
             store,
             encryption,
-            servers: servers(text, name, file.servers)?,
+            servers,
             groups: file.approvers,
             policy: policy(text, name, file.policy, file.environments)?,
             graphs: file.graphs.into_iter().map(|path| base.join(path)).collect(),
             user: file.user,
+            warnings,
         })
     }
 }
@@ -229,7 +233,7 @@ fn policy(
 type ServerEntries = BTreeMap<String, Spanned<BTreeMap<String, Spanned<Value>>>>;
 
 /// Reads `mcpServers` with the rules of the hub; a mistake is placed at the key it is about.
-fn servers(text: &str, name: &str, entries: ServerEntries) -> Result<Vec<ServerConfig>, Failure> {
+fn servers(text: &str, name: &str, entries: ServerEntries) -> Result<(Vec<ServerConfig>, Vec<String>), Failure> {
     let plain: serde_json::Map<String, Value> = entries
         .iter()
         .map(|(server, keys)| {
@@ -238,7 +242,8 @@ fn servers(text: &str, name: &str, entries: ServerEntries) -> Result<Vec<ServerC
         })
         .collect();
     let parsed = ParsedServers::parse(&Value::Object(plain));
-    let Some(problem) = parsed.errors.first() else { return Ok(parsed.servers) };
+    let warnings = parsed.warnings.iter().map(|problem| format!("{name}: {problem}")).collect();
+    let Some(problem) = parsed.errors.first() else { return Ok((parsed.servers, warnings)) };
     let place = entries.iter().find_map(|(server, keys)| {
         let rest = problem.path.strip_prefix("mcpServers.")?.strip_prefix(server.as_str())?;
         let key = keys.value.get(rest.trim_start_matches('.'));

@@ -65,6 +65,7 @@ pub(crate) async fn run(app: &App, demonstration: Demonstration) -> Result<Exit,
         policy: Some(RulePolicy::etl_demo().map_err(|error| Failure::failed(error.to_string()))?),
         graphs: Vec::new(),
         user: Some(who.user().to_owned()),
+        warnings: Vec::new(),
     };
     let session = Session::with_notifier(config, address, Arc::new(Collected::default()))?;
     let shown = show(app, &session, &plant, (faults, answers, who)).await;

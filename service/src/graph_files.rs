@@ -157,8 +157,9 @@ fn candidates(place: &Path, name: &str) -> Vec<PathBuf> {
     }
     let place = if place.as_os_str().is_empty() { Path::new(".") } else { place };
     let is_yaml = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
+    let shown = |path: PathBuf| path.strip_prefix("./").map(Path::to_path_buf).unwrap_or(path);
     let entries = std::fs::read_dir(place).into_iter().flatten().take(FOLDER_FILES_MAX);
-    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(is_yaml).collect();
+    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| shown(entry.path())).filter(is_yaml).collect();
     files.sort_by_key(|path| (path.file_stem().is_none_or(|stem| stem != name), path.clone()));
     files
 }

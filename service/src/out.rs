@@ -85,6 +85,14 @@ impl Out {
         }
     }
 
+    /// Prints an error for people.
+    pub(crate) fn error(&self, text: &str) {
+        let is_coloured = Term::stderr().is_term() && dialoguer::console::colors_enabled_stderr();
+        let text = if is_coloured { paint_word(text, "error", "red") } else { text.to_owned() };
+        // Nobody reads it: nothing to do about it.
+        let _ = write!(io::stderr(), "{text}");
+    }
+
     /// Prints aligned columns.
     pub(crate) fn table(&self, header: &[&str], rows: Vec<Vec<String>>) {
         self.text(&table(header, rows, self.width));
@@ -150,6 +158,7 @@ const STATUS_STYLES: &[(&str, &str)] = &[
     ("passed", "green"),
     ("failed", "red"),
     ("error", "red"),
+    ("warning", "yellow"),
     ("damaged", "red"),
 ];
 

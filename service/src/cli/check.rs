@@ -45,7 +45,7 @@ pub(crate) fn run(args: &Check, app: &App) -> Result<Exit, Failure> {
                     "nodes": graph.nodes().len(), "channels": graph.channels().len(), "diagnostics": set.warnings.to_json(),
                 }));
                 if !app.out.json() {
-                    app.out.text(&set.warnings.to_string());
+                    app.out.text(&app.out.paint(&set.warnings.to_string()));
                     let counts = format!(
                         "{} nodes, {} channels, {} tests",
                         graph.nodes().len(),
@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Check, app: &App) -> Result<Exit, Failure> {
             Err(failure) => {
                 exit = exit.and(failure.exit);
                 if !app.out.json() {
-                    app.out.text(&failure.text());
+                    app.out.text(&app.out.paint(&failure.text()));
                 }
                 let diagnostics = failure.diagnostics.clone().unwrap_or_else(|| json!([]));
                 rows.push(json!({"file": file, "ok": false, "diagnostics": diagnostics, "message": failure.message.trim_end()}));

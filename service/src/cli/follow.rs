@@ -202,14 +202,16 @@ impl<'a> Follow<'a> {
                     Some(event) => self.event(&event),
                     None => break,
                 },
-                result = tokio::signal::ctrl_c(), if !asked_to_stop => {
+                result = tokio::signal::ctrl_c() => {
+                    if asked_to_stop || result.is_err() {
+                        let text = format!("stopped at once; thread {} stays at its last durable checkpoint", self.thread);
+                        return Err(Failure::failed(text).help(format!("go on: interlock recover, or interlock resume {}", self.thread)));
+                    }
                     asked_to_stop = true;
-                    if result.is_ok() {
-                        self.pace.say("stopping after this superstep");
-                        match self.session.engine.drain(&self.thread).await {
-                            Ok(()) | Err(EngineFault::Refused(_)) => {}
-                            Err(fault) => return Err(fault.into()),
-                        }
+                    self.pace.say("stopping after this superstep; once more to stop at once");
+                    match self.session.engine.drain(&self.thread).await {
+                        Ok(()) | Err(EngineFault::Refused(_)) => {}
+                        Err(fault) => return Err(fault.into()),
                     }
                 }
             }
@@ -348,6 +350,7 @@ pub(crate) async fn tell(app: &App, session: &Session, thread: &ThreadId, begun:
     let steps = state.run.as_ref().map_or(0, |run| run.supersteps);
     if app.out.json() {
         app.out.json_line(&json!({
+            "type": "result",
             "thread_id": thread,
             "run_id": state.run.as_ref().map(|run| run.id),
             "status": snapshot::status(&state),

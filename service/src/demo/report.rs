@@ -136,15 +136,14 @@ impl Incident {
         let confidence =
             self.outcome["confidence"].as_f64().map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
         vec![
-            format!("{} {}", word(&self.truth.fault), self.truth.business_date),
-            self.found(),
+            format!("{}\n{}", word(&self.truth.fault), self.truth.business_date),
+            format!("found  {}\ntruth  {}: {}", self.found(), word_of(&self.truth.class), self.truth.cause),
             confidence,
             self.decided_by(),
             self.text("action").to_owned(),
             self.verified().to_owned(),
             span(self.took),
             self.cost_text(),
-            format!("{}: {}", word_of(&self.truth.class), self.truth.cause),
             self.result(),
         ]
     }
@@ -182,8 +181,17 @@ pub(super) fn print(app: &App, incidents: &[Incident]) {
         app.out.json_line(&json!({"ok": exit == Exit::Done, "incidents": rows}));
         return;
     }
-    let header =
-        ["incident", "cause found", "conf.", "decided by", "action", "verified", "time", "cost", "the truth", "result"];
+    let header = [
+        "incident",
+        "cause found, and the true one",
+        "conf.",
+        "decided by",
+        "action",
+        "verified",
+        "time",
+        "cost",
+        "result",
+    ];
     let width = app.out.width().unwrap_or(WIDTH_DEFAULT);
     let text = ruled_table(&header, incidents.iter().map(Incident::row).collect(), width);
     app.out.text(&app.out.paint(&text));

@@ -6,3 +6,4 @@ mod stage;
 mod store;
 mod testing;
 mod threads;
+mod tools;
