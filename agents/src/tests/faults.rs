@@ -313,6 +313,54 @@ async fn a_known_incident_is_left_to_the_person_who_has_it() {
     assert_eq!(round.world.told().len(), told);
 }
 
+/// A person who will not have the remedy can still warn the readers of wrong numbers.
+#[tokio::test]
+async fn a_day_that_stays_wrong_can_be_held_back() {
+    fn holds(question: &Interrupt) -> Value {
+        let choice = if question.choices.iter().any(|choice| choice == "hold") { "hold" } else { "reject" };
+        json!({ "choice": choice })
+    }
+    let round = round(Fault::RowCountDrop, holds).await;
+    expect![[r#"
+        found volume_drop: the upstream delivered only a part of the day (upstream, 0.93)
+        did request-redelivery → held
+        asked Guard in `change`: warehouse.request_redelivery in production → {"choice":"reject"}
+        asked Approval in `ask_on_call`: inc-54966e76b3f6 flights_daily 2013-01-23: the upstream delivered only a part of the day → {"choice":"hold"}
+        effect staging request_redelivery done
+        effect staging rerun_pipeline done
+        effect production hold_partition done
+        effect production hold_partition done
+        told Page: inc-54966e76b3f6 · flights_daily 2013-01-23: the upstream delivered only a part of the day (declined)
+        told Summary: inc-54966e76b3f6 · flights_daily 2013-01-23: the upstream delivered only a part of the day (held)
+        told Summary: 1 incident(s) handled"#]].assert_eq(&round.shown());
+    let verdict = round.sandbox.verify(Fault::RowCountDrop).unwrap();
+    assert_eq!(verdict.outcome, Settlement::Contained, "{:#?}", verdict.details);
+}
+
+/// The process dies while a person is asked. The next one knows the question, and repeats nothing that was done.
+#[tokio::test]
+async fn a_restart_while_a_person_is_asked_repeats_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let sandbox = Arc::new(Sandbox::open(dir.path()).unwrap());
+    sandbox.inject(Fault::NullBurst, None).unwrap();
+    let tools = || Arc::new(SandboxTools(Arc::clone(&sandbox)));
+    let mut world = World::new(tools());
+    world.engine.add_graph(Arc::new(library("etl-incident"))).await.unwrap();
+    let outcome = world.run_with(library("etl-reliability"), json!({}), |_| None).await;
+    assert_eq!(outcome, Outcome::Interrupted);
+    let before = sandbox.effects(Environment::Staging).unwrap().len();
+    assert_eq!((before, sandbox.effects(Environment::Production).unwrap().len()), (2, 0));
+
+    let mut world = world.restarted(tools());
+    for name in ["etl-incident", "etl-reliability"] {
+        world.engine.add_graph(Arc::new(library(name))).await.unwrap();
+    }
+    assert_eq!(world.go_on(agreeable).await, Outcome::Success);
+    assert_eq!(sandbox.effects(Environment::Staging).unwrap().len(), before);
+    assert_eq!(sandbox.effects(Environment::Production).unwrap().len(), 2);
+    assert_eq!(sandbox.verify(Fault::NullBurst).unwrap().outcome, Settlement::Healed);
+}
+
 /// A no is final: nothing is changed in production, and the person who is paged reads who said it.
 #[tokio::test]
 async fn a_rejected_change_is_not_made() {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use async_trait::async_trait;
 use graphs::{CompiledGraph, EffectClass, OpenCatalog};
 use runtime::ports::clock::Clock;
+use runtime::ports::store::Store;
 use runtime::{Engine, NodeKind, Start};
 use runtime_core::effect::{Reply, Taken};
 use runtime_core::error::{ErrorClass, TaskError};
@@ -144,8 +145,17 @@ impl World {
         policy: Arc<dyn Policy>,
         wrap: impl FnOnce(AgentNode) -> Arc<dyn NodeKind>,
     ) -> Self {
-        let notices = Arc::new(Collected::default());
         let store = Arc::new(checkpoints::open::memory(&checkpoints::open::OpenOptions::default()));
+        Self::over(store, tools, policy, wrap)
+    }
+
+    fn over(
+        store: Arc<dyn Store>,
+        tools: Arc<dyn ToolBox>,
+        policy: Arc<dyn Policy>,
+        wrap: impl FnOnce(AgentNode) -> Arc<dyn NodeKind>,
+    ) -> Self {
+        let notices = Arc::new(Collected::default());
         let kit = Arc::new(Kit::shipped().unwrap());
         let engine = Engine::builder(store)
             .clock(Arc::new(Jumping(AtomicI64::new(1_700_000_000_000_000))))
@@ -154,6 +164,18 @@ impl World {
             .kind("agent", wrap(AgentNode::new(tools, kit, Arc::clone(&notices) as _)))
             .build();
         Self { engine, notices, thread: ThreadId::new("t1").unwrap(), questions: Vec::new() }
+    }
+
+    /// The process dies and another one begins, with nothing but the store.
+    pub(super) fn restarted(self, tools: Arc<dyn ToolBox>) -> Self {
+        let store = Arc::clone(self.engine.store());
+        let next = Self::over(store, tools, Arc::new(RulePolicy::etl_demo().unwrap()), |agents| Arc::new(agents));
+        Self { thread: self.thread, ..next }
+    }
+
+    /// Goes on answering where a process before stopped.
+    pub(super) async fn go_on(&mut self, person: Person) -> Outcome {
+        self.to_end(Outcome::Interrupted, |question| Some(person(question))).await
     }
 
     /// Works on another thread: keys of calls are unique by thread.
@@ -181,7 +203,11 @@ impl World {
             options: RunOptions::default(),
             metadata: Value::Null,
         };
-        let mut outcome = self.engine.start(start).await.unwrap().ended().await.unwrap().outcome;
+        let outcome = self.engine.start(start).await.unwrap().ended().await.unwrap().outcome;
+        self.to_end(outcome, person).await
+    }
+
+    async fn to_end(&mut self, mut outcome: Outcome, person: impl Fn(&Interrupt) -> Option<Value>) -> Outcome {
         for _ in 0..ROUNDS_MAX {
             if outcome != Outcome::Interrupted {
                 return outcome;
