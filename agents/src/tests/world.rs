@@ -175,7 +175,7 @@ impl World {
 
     /// Goes on answering where a process before stopped.
     pub(super) async fn go_on(&mut self, person: Person) -> Outcome {
-        self.to_end(Outcome::Interrupted, |question| Some(person(question))).await
+        self.follow(Outcome::Interrupted, |question| Some(person(question))).await
     }
 
     /// Works on another thread: keys of calls are unique by thread.
@@ -204,10 +204,10 @@ impl World {
             metadata: Value::Null,
         };
         let outcome = self.engine.start(start).await.unwrap().ended().await.unwrap().outcome;
-        self.to_end(outcome, person).await
+        self.follow(outcome, person).await
     }
 
-    async fn to_end(&mut self, mut outcome: Outcome, person: impl Fn(&Interrupt) -> Option<Value>) -> Outcome {
+    async fn follow(&mut self, mut outcome: Outcome, person: impl Fn(&Interrupt) -> Option<Value>) -> Outcome {
         for _ in 0..ROUNDS_MAX {
             if outcome != Outcome::Interrupted {
                 return outcome;
