@@ -280,12 +280,18 @@ pub(crate) fn read_bounded(path: &Path, bytes_max: u64) -> Result<String, String
     String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())
 }
 
+/// What went wrong, without the number that the system gives it.
+pub(crate) fn io_text(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" (os error").map_or(text.as_str(), |(bare, _)| bare).to_lowercase()
+}
+
 /// A file's bytes, unless there are too many.
 pub(crate) fn read_bytes(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
     use std::io::Read;
-    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    let file = std::fs::File::open(path).map_err(|error| io_text(&error))?;
     let mut bytes = Vec::new();
-    file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(|error| io_text(&error))?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > bytes_max {
         return Err(format!("it is larger than {bytes_max} bytes"));
     }

@@ -33,6 +33,45 @@ fn a_store_is_copied_to_another_kind_and_checked() {
 }
 
 #[test]
+fn a_damaged_store_is_told_and_never_trusted() {
+    let stage = Stage::greeting();
+    let whole = stage.path().join(".interlock/store");
+    stage.asked();
+    for (ix, entry) in files(&whole).iter().enumerate() {
+        let bytes = std::fs::read(entry).unwrap();
+        let mut damaged = bytes.clone();
+        let at = bytes.len() / 3;
+        damaged.iter_mut().skip(at).take(64).for_each(|byte| *byte ^= 0x5a);
+        std::fs::write(entry, &damaged).unwrap();
+        for command in [&["state", "t"][..], &["fsck"], &["threads"]] {
+            let ran = stage.run(command);
+            assert!(
+                matches!(ran.code, 0 | 1),
+                "file {ix} {entry:?} {command:?}: {} {}{}",
+                ran.code,
+                ran.stdout,
+                ran.stderr
+            );
+        }
+        std::fs::write(entry, &bytes).unwrap();
+    }
+    for entry in files(&whole) {
+        std::fs::write(&entry, b"not a store").unwrap();
+    }
+    let ran = stage.run(&["state", "t"]);
+    assert_eq!(ran.code, 1, "{}{}", ran.stdout, ran.stderr);
+}
+
+fn files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found
+}
+
+#[test]
 fn a_key_encrypts_and_is_needed_to_read() {
     let stage = Stage::greeting();
     stage.write("key.hex", "ab".repeat(32));

@@ -168,6 +168,27 @@ fn signals_and_timers_wake_a_thread() {
 }
 
 #[test]
+fn a_question_that_expired_is_found_by_recover() {
+    let stage = Stage::new();
+    stage.write(
+        "late.yaml",
+        r#"
+graph: late
+state: { said: {} }
+nodes:
+  ask: { approval: { title: "now?", choices: [approve], expires: 1ms, on_expire: late }, output: { said: answer.choice }, then: end }
+  late: { set: { said: too late }, then: end }
+start: ask
+"#,
+    );
+    let started = stage.run(&["run", "late.yaml", "--thread", "t"]);
+    assert!(matches!(started.code, 0 | 3), "{}", started.stderr);
+    stage.ends(0, &["recover"]);
+    let state = stage.ends(0, &["state", "t", "--json"]).json();
+    assert_eq!((&state["status"], &state["values"]["said"]), (&json!("idle"), &json!("too late")));
+}
+
+#[test]
 fn a_reader_that_goes_away_is_quiet() {
     let stage = Stage::greeting();
     stage.asked();
