@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use runtime::ports::clock::{Clock, Entropy};
 use runtime::ports::store::{Store, StoreError};
 use runtime::view::StateView;
-use runtime::{Context, Ended, Engine, EngineFault, NodeFn, NodeKind, Start, history, view};
+use runtime::{Context, Ended, Engine, EngineBuilder, EngineFault, NodeFn, NodeKind, Start, history, view};
 use runtime_core::effect::Reply;
 use runtime_core::error::{ErrorClass, TaskError};
 use runtime_core::event::{AnswerInput, Edit, Goto, NodeOutput, Principal, Question};
@@ -245,16 +245,26 @@ impl Lab {
         if let Some(engine) = &self.engine {
             return engine.clone();
         }
-        let mut builder = Engine::builder(Arc::clone(&self.store))
+        let engine = self.builder(Arc::clone(&self.store)).build();
+        self.engine = Some(engine.clone());
+        engine
+    }
+
+    /// An engine of this laboratory, not yet built.
+    pub fn builder(&self, store: Arc<dyn Store>) -> EngineBuilder {
+        let mut builder = Engine::builder(store)
             .clock(Arc::clone(&self.clock) as Arc<dyn Clock>)
             .entropy(Arc::clone(&self.entropy) as Arc<dyn Entropy>)
             .grace(self.grace);
         for (name, function) in &self.functions {
             builder = builder.function(name, Arc::clone(function));
         }
-        let engine = builder.build();
-        self.engine = Some(engine.clone());
-        engine
+        builder
+    }
+
+    /// Goes on with this engine.
+    pub fn use_engine(&mut self, engine: Engine) {
+        self.engine = Some(engine);
     }
 
     /// Forgets the engine without shutting it down, as a killed process would, and goes on over `store`.

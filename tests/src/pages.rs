@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 11] = [
     include_str!("semantics/budgets.rs"),
+    include_str!("semantics/calls.rs"),
     include_str!("semantics/failures.rs"),
+    include_str!("semantics/further.rs"),
     include_str!("semantics/history.rs"),
     include_str!("semantics/interrupts.rs"),
     include_str!("semantics/planning.rs"),

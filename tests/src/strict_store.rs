@@ -79,8 +79,13 @@ impl StrictStore {
         }
     }
 
-    fn die(&self) -> StoreError {
+    /// The process that writes through this store is dead.
+    pub fn kill(&self) {
         *self.closed.lock() = Some("the process died".to_owned());
+    }
+
+    fn die(&self) -> StoreError {
+        self.kill();
         StoreError::Closed("the process died".to_owned())
     }
 }

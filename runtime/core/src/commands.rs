@@ -7,6 +7,7 @@ use graphs::CompiledGraph;
 use serde_json::{Map, Value, json};
 
 use crate::channels::Change;
+use crate::dispatch::is_wait;
 use crate::effect::{Effect, Refusal, Reply};
 use crate::error::TaskError;
 use crate::event::{Edit, Rewind, Steer};
@@ -118,9 +119,7 @@ impl Run {
         }
     }
 
-    /// A run begins. What lives in memory only lives for one run.
     pub(crate) fn accept(&mut self, id: RunId, kind: RunKind, options: RunOptions, input: &Value) {
-        self.untracked.clear();
         let accepted = RunAccepted { id, kind, options, input: Arc::new(input.clone()) };
         self.record(Op::RunAccepted(Box::new(accepted)));
         self.log.set_floor();
@@ -179,11 +178,15 @@ impl Run {
         Ok(Reply::Accepted { run })
     }
 
-    /// Tasks that failed for good are to run again.
+    /// Tasks that failed for good are to run again, and those whose wait was taken back by a cancel.
     pub(crate) fn reset_failed(&mut self) {
         let tasks = self.state.frames.values().flat_map(|frame| &frame.tasks);
-        let failed: Vec<_> = tasks.filter(|task| task.status == TaskStatus::Failed).map(|task| task.id).collect();
-        for task in failed {
+        let waits = |task: &&crate::state::TaskState| {
+            let begun = task.calls.values().any(|call| is_wait(&call.head) && call.outcome.is_none());
+            begun && !self.state.timers.contains_key(&TimerKey::Wait(task.id))
+        };
+        let again = tasks.filter(|task| task.status == TaskStatus::Failed || waits(task));
+        for task in again.map(|task| task.id).collect::<Vec<_>>() {
             self.record(Op::TaskReset { task });
         }
     }

@@ -56,7 +56,7 @@ impl Run {
     pub(crate) fn requeue(&mut self) {
         let mut open = Vec::new();
         let mut ready = Vec::new();
-        let stopped = |ns: &Ns| self.held.contains(ns) || self.failing.iter().any(|scope| is_in(ns, scope));
+        let stopped = |ns: &Ns| self.held.contains_key(ns) || self.failing.iter().any(|scope| is_in(ns, scope));
         for (ns, frame) in self.state.frames.iter().filter(|(_, frame)| !frame.asleep) {
             let unfinished = frame.tasks.iter().filter(|task| !matches!(task.status, TaskStatus::Finished { .. }));
             open.push((ns.clone(), unfinished.count()));

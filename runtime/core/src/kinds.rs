@@ -268,7 +268,7 @@ impl Run {
         self.log.want_flush();
         self.stream_checkpoint(ns);
         if stops {
-            self.stop_at_breakpoint(ns);
+            self.stop_before(ns, crate::record::Outcome::Interrupted);
         } else if empty {
             self.frame_done(ns);
         } else {

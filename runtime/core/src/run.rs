@@ -126,8 +126,8 @@ pub struct Run {
     pub(crate) draining: bool,
     /// Frames in which a task failed for good and that are coming to rest.
     pub(crate) failing: BTreeSet<Ns>,
-    /// Subgraphs that stand at a breakpoint of this run.
-    pub(crate) held: BTreeSet<Ns>,
+    /// Subgraphs whose next superstep does not begin in this run, and why.
+    pub(crate) held: BTreeMap<Ns, Outcome>,
     next_token: u64,
     just_loaded: bool,
     out: Vec<Effect>,
@@ -153,7 +153,7 @@ impl Run {
             now: Timestamp::default(),
             draining: false,
             failing: BTreeSet::new(),
-            held: BTreeSet::new(),
+            held: BTreeMap::new(),
             next_token: 1,
             just_loaded: true,
             out: Vec::new(),
@@ -402,6 +402,7 @@ impl Run {
         self.draining = false;
         self.failing.clear();
         self.held.clear();
+        self.untracked.clear();
         match outcome {
             Outcome::Interrupted => self.stream_pause(),
             Outcome::Waiting => {}

@@ -230,42 +230,64 @@ impl Run {
             self.fail_for_good(task, error);
             return;
         }
-        let planned = self.plan_next(ns);
-        let id = self.mint_checkpoint();
-        let (plan, problem) = match planned {
-            Ok(plan) => (plan, None),
-            Err(error) => (Plan::default(), Some(error)),
+        let plan = match self.plan_next(ns) {
+            Ok(plan) => plan,
+            Err(error) => return self.fail_router(ns, error),
         };
+        let id = self.mint_checkpoint();
         let after = self.stops_after(ns);
         let (done, stops) = (plan.tasks.is_empty(), self.stops_before(&plan));
         self.record(Op::Checkpoint { ns: ns.clone(), id, source: Source::Loop, changes: Vec::new(), plan });
         self.log.set_barrier();
         self.want_checkpoint_flush();
         self.stream_checkpoint(ns);
-        let starved = problem.or_else(|| self.starved(ns));
-        if let Some(error) = starved {
-            self.end_run(Outcome::Failed(error));
+        if let Some(error) = self.starved(ns) {
+            self.fail_frame(ns, error);
         } else if done {
             self.frame_done(ns);
         } else if after || stops {
-            self.stop_at_breakpoint(ns);
+            self.stop_before(ns, Outcome::Interrupted);
         } else if self.draining {
-            self.end_run(Outcome::Drained);
+            self.stop_before(ns, Outcome::Drained);
         } else if self.over_limit() {
             let limit = self.recursion_limit();
             let text = format!("recursion limit: the run took {limit} supersteps without ending; continue it to go on, or raise `limits.recursion`");
-            self.end_run(Outcome::Failed(TaskError::new(ErrorClass::Limit, text)));
+            self.stop_before(ns, Outcome::Failed(TaskError::new(ErrorClass::Limit, text)));
         } else {
             self.queue_plan(ns);
         }
     }
 
-    /// A subgraph at a breakpoint waits; the run pauses when nothing beside it moves any more.
-    pub(crate) fn stop_at_breakpoint(&mut self, ns: &Ns) {
+    /// The next superstep of a frame does not begin. A subgraph waits; the run stops when nothing beside it moves any more.
+    pub(crate) fn stop_before(&mut self, ns: &Ns, outcome: Outcome) {
         if ns.is_empty() {
-            self.end_run(Outcome::Interrupted);
+            self.end_run(outcome);
         } else {
-            self.held.insert(ns.clone());
+            self.held.insert(ns.clone(), outcome);
+        }
+    }
+
+    /// The targets of the finished tasks make no plan: the last one that leads somewhere is at fault.
+    fn fail_router(&mut self, ns: &Ns, error: TaskError) {
+        let leads = |task: &&TaskState| matches!(&task.status, TaskStatus::Finished { route, .. } if !route.is_empty());
+        let tasks = self.state.frames.get(ns).map(|frame| frame.tasks.as_slice()).unwrap_or_default();
+        match tasks.iter().rev().find(leads).map(|task| task.id) {
+            Some(task) => {
+                self.open_tasks.insert(ns.clone(), 1);
+                self.fail_for_good(task, error);
+            }
+            None => self.end_run(Outcome::Failed(error)),
+        }
+    }
+
+    /// A frame cannot go on: a subgraph fails its parent task, the root the run.
+    fn fail_frame(&mut self, ns: &Ns, error: TaskError) {
+        match self.parent_task(ns) {
+            Some(parent) => {
+                self.close_child(ns);
+                self.fail_task(parent, error);
+            }
+            None => self.end_run(Outcome::Failed(error)),
         }
     }
 
@@ -404,7 +426,7 @@ impl Run {
         self.ready.retain(|task| !gone.contains(task));
         self.withdraw_of(&gone, "its subgraph ended");
         self.failing.retain(|other| !inside(other));
-        self.held.retain(|other| !inside(other));
+        self.held.retain(|other, _| !inside(other));
         self.views.retain(|other, _| !inside(other));
         self.untracked.retain(|other, _| !inside(other));
         self.open_tasks.retain(|other, _| !inside(other));
@@ -536,16 +558,32 @@ impl Run {
         let due_soon = self.state.timers.iter().any(|(key, at)| !matches!(key, TimerKey::Expire(_)) && *at <= near);
         if let Some(error) = failed {
             self.end_run(Outcome::Failed(error));
+        } else if due_soon && self.draining {
+            self.end_run(Outcome::Drained);
         } else if due_soon {
-        } else if !self.state.interrupts.is_empty() || !self.held.is_empty() {
+        } else if let Some(outcome) = self.held_for() {
+            self.end_run(outcome);
+        } else if !self.state.interrupts.is_empty() {
             self.end_run(Outcome::Interrupted);
         } else if self.has_waiting() {
             self.end_run(Outcome::Waiting);
+        } else if let Some(error) = self.starved(&"".into()) {
+            self.end_run(Outcome::Failed(error));
         } else if self.state.root().is_none_or(|root| root.tasks.is_empty()) {
             self.end_run(Outcome::Success);
         } else {
             self.end_run(Outcome::Failed(TaskError::bug("the run stopped with tasks left to run")));
         }
+    }
+
+    /// Why subgraphs are held: a limit before a drain before a breakpoint.
+    fn held_for(&self) -> Option<Outcome> {
+        let rank = |outcome: &&Outcome| match outcome {
+            Outcome::Failed(_) => 0,
+            Outcome::Drained => 1,
+            _ => 2,
+        };
+        self.held.values().min_by_key(rank).cloned()
     }
 
     fn has_waiting(&self) -> bool {

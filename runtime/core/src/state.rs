@@ -546,6 +546,7 @@ fn apply_task(task: &mut TaskState, op: &Op) {
             task.attempts += 1;
             task.error = Some(error.clone());
             cut_journal(task);
+            forget_wait(task);
         }
         Op::TaskFailed { error, .. } => {
             task.attempts += 1;
@@ -556,6 +557,7 @@ fn apply_task(task: &mut TaskState, op: &Op) {
             task.status = TaskStatus::Pending;
             task.attempts = 0;
             cut_journal(task);
+            forget_wait(task);
             reopen_failed_call(task);
         }
         Op::CallPlanned { ix, head, .. } => drop(task.entry(*ix, Some(head)).map(|entry| entry.begun)),
@@ -589,11 +591,17 @@ fn cut_journal(task: &mut TaskState) {
     }
 }
 
+/// A `wait` that is tried again waits again.
+fn forget_wait(task: &mut TaskState) {
+    task.calls.retain(|_, call| !crate::dispatch::is_wait(&call.head));
+}
+
 /// A task that is reset makes its failed call again, unless nobody knows whether it happened: then it is in doubt.
 fn reopen_failed_call(task: &mut TaskState) {
     for call in task.calls.values_mut() {
         if let Some(CallOutcome::Err(error)) = &call.outcome {
             call.begun = call.begun && error.class.leaves_doubt();
+            call.doubt = None;
             call.outcome = None;
         }
     }

@@ -1,7 +1,9 @@
 //! What the engine promises, case by case: the B rows (behaviour to match) and the X rows (behaviour to better).
 
 mod budgets;
+mod calls;
 mod failures;
+mod further;
 mod history;
 mod interrupts;
 mod planning;
