@@ -2,6 +2,7 @@
 
 mod broken;
 mod demo;
+mod readme;
 mod stage;
 mod store;
 mod testing;
