@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use runtime::ports::store::Store;
 use runtime::{CallSpec, Context, Engine};
 use runtime_core::state::ThreadState;
-use runtime_core::record::{CallKind, Interrupt, InterruptKind, Outcome, RunOptions};
+use runtime_core::event::{Goto, NodeOutput};
+use runtime_core::record::{CallKind, Durability, Interrupt, InterruptKind, Outcome, RunOptions};
 use serde_json::{Value, json};
 
 use crate::lab::*;
@@ -32,9 +33,13 @@ pub(crate) enum Does {
     Child,
     Waits,
     Approves,
+    Fails,
+    ChildFails,
+    Leaves,
+    Kept,
 }
 
-const KINDS: [Does; 10] = [
+const KINDS: [Does; 14] = [
     Does::Plain,
     Does::Once,
     Does::Again,
@@ -45,6 +50,10 @@ const KINDS: [Does; 10] = [
     Does::Child,
     Does::Waits,
     Does::Approves,
+    Does::Fails,
+    Does::ChildFails,
+    Does::Leaves,
+    Does::Kept,
 ];
 
 /// A node of a drawn graph.
@@ -81,6 +90,10 @@ fn body(at: usize, does: Does) -> String {
         Does::Flaky => "function: flaky, retry: {attempts: 3, initial: 1ms}".to_owned(),
         Does::Sends => "map: {over: \"[1, 2]\", as: item, to: leaf}".to_owned(),
         Does::Child => "graph: child, output: {log: result.log}".to_owned(),
+        Does::Fails => "function: fails, on_error: rescue".to_owned(),
+        Does::ChildFails => "graph: failing, retry: {attempts: 2, initial: 1ms}, on_error: rescue".to_owned(),
+        Does::Leaves => "graph: leaving".to_owned(),
+        Does::Kept => "graph: child, scope: thread, output: {log: result.log}".to_owned(),
         Does::Waits => "wait: 10m".to_owned(),
         Does::Approves => {
             format!("approval: {{title: n{at}, choices: [approve, reject]}}, output: {{log: \"[answer.choice]\"}}")
@@ -112,8 +125,30 @@ pub(crate) fn yaml(nodes: &[Drawn]) -> String {
     if nodes.iter().any(|node| node.does == Does::Sends) {
         text.push_str("  leaf: {function: again}\n");
     }
+    if nodes.iter().any(|node| matches!(node.does, Does::Fails | Does::ChildFails)) {
+        text.push_str("  rescue: {function: rescue, then: end}\n");
+    }
     text
 }
+
+const FAILING: &str = "
+graph: failing
+state: {log: {merge: append}}
+nodes:
+  one: {function: once, then: [two, beside]}
+  two: {function: fails, then: end}
+  beside: {function: once, then: end}
+start: one
+";
+
+const LEAVING: &str = "
+graph: leaving
+state: {log: {merge: append}}
+nodes:
+  one: {function: asks, then: two}
+  two: {function: leaves, then: end}
+start: one
+";
 
 const CHILD: &str = "
 graph: child
@@ -143,7 +178,7 @@ async fn called(ctx: &Context, bench: &Bench, effect: EffectClass) -> Result<Val
 pub(crate) fn lab_for(text: &str, store: Arc<dyn Store>) -> Lab {
     let mut lab = Lab::over(store);
     lab.clock.run_by_itself();
-    lab.graph(CHILD).graph(text);
+    lab.graph(CHILD).graph(FAILING).graph(LEAVING).graph(text);
     lab.function("plain", |ctx| async move { out(json!({"log": [label(&ctx)], "n": 1})) });
     lab.node("once", |ctx, bench| async move {
         let made = called(&ctx, &bench, EffectClass::AtMostOnce).await?;
@@ -161,6 +196,16 @@ pub(crate) fn lab_for(text: &str, store: Arc<dyn Store>) -> Lab {
         called(&ctx, &bench, EffectClass::AtMostOnce).await?;
         let answer = ask(&ctx, &label(&ctx)).await?;
         out(json!({"log": [answer]}))
+    });
+    lab.node("fails", |ctx, bench| async move {
+        called(&ctx, &bench, EffectClass::AtMostOnce).await?;
+        fatal("it never works")
+    });
+    lab.function("rescue", |ctx| async move { out(json!({"log": [ctx.var("error")["node"]]})) });
+    lab.node("leaves", |ctx, bench| async move {
+        called(&ctx, &bench, EffectClass::AtMostOnce).await?;
+        let goto = Goto { to: Vec::new(), also: true, parent: true };
+        Ok(NodeOutput { goto: Some(goto), ..output(json!({"log": ["left"]})) })
     });
     lab.node("flaky", |ctx, bench| async move {
         called(&ctx, &bench, EffectClass::AtMostOnce).await?;
@@ -200,12 +245,12 @@ async fn at_rest(lab: &Lab, engine: &Engine) -> Option<ThreadState> {
 }
 
 /// Brings the thread to its end. `None` when the store died on the way.
-pub(crate) async fn finish(lab: &mut Lab, fresh: bool) -> Option<Outcome> {
+pub(crate) async fn finish(lab: &mut Lab, fresh: bool, durability: Durability) -> Option<Outcome> {
     lab.try_load_graphs().await.ok()?;
     let engine = lab.engine();
     let known = engine.store().load(&lab.thread).await.ok()?.is_some();
     if fresh || !known {
-        let started = engine.start(lab.what(json!({"log": ["in"]}), RunOptions::default())).await.ok()?;
+        let started = engine.start(lab.what(json!({"log": ["in"]}), RunOptions { durability, ..RunOptions::default() })).await.ok()?;
         drop(started.ended().await);
     } else {
         engine.recover().await.ok()?;
