@@ -17,7 +17,7 @@ use crate::interlocks::approval::choice;
 use crate::interlocks::guard::{CallFacts, Decision};
 use crate::record::{CallHead, CallOutcome, InterruptKind, Op};
 use crate::run::Run;
-use crate::state::CallEntry;
+use crate::state::{CallEntry, TaskStatus};
 
 /// Most calls of one task.
 pub const CALLS_MAX: u32 = 10_000;
@@ -32,7 +32,8 @@ pub const GIVE_UP: &str = "give_up";
 impl Run {
     /// A node asks to make a call.
     pub(crate) fn call_asked(&mut self, task: TaskId, token: Token, ix: CallIx, request: &CallRequest) {
-        if self.live(task, token).is_none_or(|live| live.suspending) {
+        // The same call of the same dispatch is being made already.
+        if self.live(task, token).is_none_or(|live| live.suspending || live.permitted.contains_key(&ix)) {
             return;
         }
         self.any_sign(task, token);
@@ -306,6 +307,15 @@ impl Run {
     fn finish_suspension(&mut self, task: TaskId, token: Token) {
         if self.live(task, token).is_some_and(|live| live.suspending && live.permitted.is_empty()) {
             self.abort(task, token);
+            self.restart_answered(task);
+        }
+    }
+
+    /// A task whose question was answered while a call of it was still in the air begins again.
+    pub(crate) fn restart_answered(&mut self, task: TaskId) {
+        let answered = self.task(task).is_some_and(|state| state.status == TaskStatus::Pending && !self.waits(state));
+        if answered && !self.ready.contains(&task) {
+            self.ready.push_back(task);
         }
     }
 

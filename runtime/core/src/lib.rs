@@ -24,6 +24,8 @@ pub mod scope;
 mod settle;
 pub mod state;
 pub mod stream;
+#[cfg(test)]
+mod tests;
 
 pub use calls::{CALLS_MAX, GIVE_UP, HAPPENED, REPEAT};
 pub use commands::END;

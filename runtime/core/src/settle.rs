@@ -30,7 +30,8 @@ impl Run {
             let Some(live) = self.live.remove(&id) else { return };
             if live.suspending {
                 // It left its open question behind: what it returned does not count, the answer starts it again.
-                return self.release_cache(live.cache_key);
+                self.release_cache(live.cache_key);
+                return self.restart_answered(id);
             }
             self.finish_task(&live.starting, output, Vec::new(), None, live.cache_key);
         }
@@ -41,8 +42,9 @@ impl Run {
         if self.live(id, token).is_some() {
             let Some(live) = self.live.remove(&id) else { return };
             self.release_cache(live.cache_key);
-            if !live.suspending {
-                self.fail_task(id, error);
+            match live.suspending {
+                true => self.restart_answered(id),
+                false => self.fail_task(id, error),
             }
         }
     }

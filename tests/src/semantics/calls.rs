@@ -315,6 +315,26 @@ fn a_question_beside_a_call_in_the_air_waits_for_its_result() {
 }
 
 #[test]
+fn an_answer_that_comes_before_the_call_in_the_air_returns_is_used() {
+    on_every_store(|mut lab| async move {
+        lab.graph(ONE).node("act", |ctx, bench| async move {
+            let slow = acts(&ctx, &bench, tool(json!(1), EffectClass::AtMostOnce, None));
+            let (slow, asked) = tokio::join!(slow, ask(&ctx, "well?"));
+            out(json!({"log": [*slow?, asked?]}))
+        });
+        lab.load_graphs().await;
+        let (engine, start) = (lab.engine(), lab.what(json!({}), Default::default()));
+        let running = engine.start(start).await.unwrap();
+        lab.until("the question is open", |state| !state.interrupts.is_empty()).await;
+        let question = lab.open().await.remove(0);
+        engine.answer(&lab.thread.clone(), vec![yes(&question, json!("yes"))], Value::Null).await.unwrap();
+        lab.bench.mark("the call returns");
+        assert_eq!(running.ended().await.unwrap().outcome, Outcome::Success);
+        assert_eq!((lab.bench.acts().len(), lab.values().await["log"].clone()), (1, json!(["done", "yes"])));
+    });
+}
+
+#[test]
 fn an_answer_is_taken_while_a_sibling_still_works() {
     on_every_store(|mut lab| async move {
         lab.graph("{graph: two, state: {log: {merge: append}}, nodes: {a: {function: a, then: end}, b: {function: b, then: end}}, start: [a, b]}");
