@@ -65,7 +65,9 @@ impl NodeCache {
             return Some(Arc::clone(fresh));
         }
         match self.store.cache_get(key, self.clock.now()).await {
-            Ok(value) => value.and_then(|value| serde_json::from_value(serde_json::Value::clone(&value)).ok()).map(Arc::new),
+            Ok(value) => {
+                value.and_then(|value| serde_json::from_value(serde_json::Value::clone(&value)).ok()).map(Arc::new)
+            }
             Err(error) => {
                 tracing::warn!(%key, %error, "node cache: lookup failed; the node runs");
                 None

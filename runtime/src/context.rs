@@ -166,7 +166,12 @@ impl Context {
     }
 
     /// As [`Context::call`], with a way to find out whether an in-doubt call happened.
-    pub async fn call_or_probe<F, Fut, P, PFut>(&self, spec: CallSpec, make: F, probe: Option<P>) -> Result<Arc<Value>, TaskError>
+    pub async fn call_or_probe<F, Fut, P, PFut>(
+        &self,
+        spec: CallSpec,
+        make: F,
+        probe: Option<P>,
+    ) -> Result<Arc<Value>, TaskError>
     where
         F: FnOnce(Permit) -> Fut + Send,
         Fut: Future<Output = Result<Value, TaskError>> + Send,
@@ -202,12 +207,18 @@ impl Context {
                     };
                     event = Event::Probed { task, token, ix, found };
                 }
-                Verdict::Answered(_) | Verdict::Expired => return Err(TaskError::bug("a call was answered as a question")),
+                Verdict::Answered(_) | Verdict::Expired => {
+                    return Err(TaskError::bug("a call was answered as a question"));
+                }
             }
         }
     }
 
-    async fn perform(&self, ix: CallIx, made: impl Future<Output = Result<Value, TaskError>>) -> Result<Arc<Value>, TaskError> {
+    async fn perform(
+        &self,
+        ix: CallIx,
+        made: impl Future<Output = Result<Value, TaskError>>,
+    ) -> Result<Arc<Value>, TaskError> {
         let outcome = match made.await {
             Ok(value) => CallOutcome::Ok(Arc::new(value)),
             Err(error) => CallOutcome::Err(error),

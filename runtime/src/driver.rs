@@ -210,7 +210,12 @@ impl Driver {
     }
 
     fn may_park(&self) -> bool {
-        self.run.is_parked() && self.commit.is_none() && self.nodes.is_empty() && self.finished.is_empty() && self.replies.is_empty() && self.subscribers.is_empty()
+        self.run.is_parked()
+            && self.commit.is_none()
+            && self.nodes.is_empty()
+            && self.finished.is_empty()
+            && self.replies.is_empty()
+            && self.subscribers.is_empty()
     }
 
     fn node_done(&mut self, done: NodeDone) -> Option<Event> {
@@ -252,7 +257,8 @@ impl Driver {
 
     /// Tells those who follow this run, or any.
     fn tell_ended(&mut self, ended: &Ended) {
-        let (told, others) = std::mem::take(&mut self.joins).into_iter().partition(|(run, _)| run.is_none_or(|run| run == ended.run));
+        let (told, others) =
+            std::mem::take(&mut self.joins).into_iter().partition(|(run, _)| run.is_none_or(|run| run == ended.run));
         self.joins = others;
         let told: Vec<(Option<RunId>, oneshot::Sender<Ended>)> = told;
         for (_, sender) in told {
@@ -363,6 +369,7 @@ impl Driver {
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> TaskError {
-    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
+    let text =
+        panic.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
     TaskError::bug(format!("the node panicked: {}", text.unwrap_or_else(|| "no message".to_owned())))
 }

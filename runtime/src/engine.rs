@@ -272,7 +272,11 @@ impl Engine {
     }
 
     /// Starts a run and streams its events.
-    pub async fn stream(&self, start: Start, modes: Modes) -> Result<(Running, mpsc::Receiver<StreamEvent>), EngineFault> {
+    pub async fn stream(
+        &self,
+        start: Start,
+        modes: Modes,
+    ) -> Result<(Running, mpsc::Receiver<StreamEvent>), EngineFault> {
         let (sender, receiver) = mpsc::channel(LAG_MAX);
         self.add_graph(Arc::clone(&start.graph)).await?;
         let Start { graph, thread, input, options, metadata } = start;
@@ -302,13 +306,23 @@ impl Engine {
     }
 
     /// As [`Engine::resume`], with an update and further nodes to run beside what is pending.
-    pub async fn resume_steered(&self, thread: &ThreadId, options: RunOptions, steer: Steer) -> Result<Running, EngineFault> {
+    pub async fn resume_steered(
+        &self,
+        thread: &ThreadId,
+        options: RunOptions,
+        steer: Steer,
+    ) -> Result<Running, EngineFault> {
         let run = self.run_id();
         self.follow(thread.clone(), run, Command::Continue { run, options, steer }, None).await
     }
 
     /// Answers questions. The run that goes on can be followed with [`Engine::join`].
-    pub async fn answer(&self, thread: &ThreadId, answers: Vec<AnswerInput>, update: Value) -> Result<Reply, EngineFault> {
+    pub async fn answer(
+        &self,
+        thread: &ThreadId,
+        answers: Vec<AnswerInput>,
+        update: Value,
+    ) -> Result<Reply, EngineFault> {
         let run = self.run_id();
         self.command(thread, Command::Answer { run, answers, update }).await
     }
@@ -350,7 +364,8 @@ impl Engine {
     ) -> Result<(Reply, Option<Running>), EngineFault> {
         let run = self.run_id();
         let (sender, ended) = oneshot::channel();
-        let reply = self.ask(thread, Command::Answer { run, answers, update }, (Some((None, sender)), listener)).await?;
+        let reply =
+            self.ask(thread, Command::Answer { run, answers, update }, (Some((None, sender)), listener)).await?;
         let decided = matches!(&reply, Reply::Answered(taken)
             if taken.iter().any(|taken| matches!(taken, Ok(runtime_core::effect::Taken::Decided))));
         Ok((reply, decided.then(|| Running { thread: thread.clone(), run, ended })))
@@ -363,7 +378,12 @@ impl Engine {
     }
 
     /// Edits state; `at` forks from an older checkpoint.
-    pub async fn update(&self, thread: &ThreadId, edits: Vec<Edit>, at: Option<CheckpointId>) -> Result<CheckpointId, EngineFault> {
+    pub async fn update(
+        &self,
+        thread: &ThreadId,
+        edits: Vec<Edit>,
+        at: Option<CheckpointId>,
+    ) -> Result<CheckpointId, EngineFault> {
         let at = match at {
             Some(id) => Some(Box::new(self.rewind(thread, id).await?)),
             None => None,
@@ -373,7 +393,11 @@ impl Engine {
     }
 
     /// Replays a whole history of edits: each inner list is one superstep, each edit in it names its node.
-    pub async fn bulk_update(&self, thread: &ThreadId, supersteps: Vec<Vec<Edit>>) -> Result<CheckpointId, EngineFault> {
+    pub async fn bulk_update(
+        &self,
+        thread: &ThreadId,
+        supersteps: Vec<Vec<Edit>>,
+    ) -> Result<CheckpointId, EngineFault> {
         if let Some(why) = bulk_problem(&supersteps) {
             return Err(EngineFault::Refused(runtime_core::effect::Refusal::Invalid(TaskError::invalid(why))));
         }
@@ -393,7 +417,12 @@ impl Engine {
     }
 
     /// Runs again from an older checkpoint; `None` when it is final and nothing is left to run.
-    pub async fn replay(&self, thread: &ThreadId, at: CheckpointId, options: RunOptions) -> Result<Option<Running>, EngineFault> {
+    pub async fn replay(
+        &self,
+        thread: &ThreadId,
+        at: CheckpointId,
+        options: RunOptions,
+    ) -> Result<Option<Running>, EngineFault> {
         let at = Box::new(self.rewind(thread, at).await?);
         if at.frame.plan.tasks.is_empty() {
             return Ok(None);
@@ -416,7 +445,8 @@ impl Engine {
         }
         let (sender, receiver) = mpsc::channel(LAG_MAX);
         let run = self.run_id();
-        let running = self.follow(thread.clone(), run, Command::Replay { run, at, options }, Some((modes, sender))).await?;
+        let running =
+            self.follow(thread.clone(), run, Command::Replay { run, at, options }, Some((modes, sender))).await?;
         Ok(Some((running, receiver)))
     }
 
@@ -436,7 +466,12 @@ impl Engine {
     }
 
     /// Moves a thread to another graph version.
-    pub async fn migrate(&self, thread: &ThreadId, graph: Arc<CompiledGraph>, renames: BTreeMap<Name, Name>) -> Result<(), EngineFault> {
+    pub async fn migrate(
+        &self,
+        thread: &ThreadId,
+        graph: Arc<CompiledGraph>,
+        renames: BTreeMap<Name, Name>,
+    ) -> Result<(), EngineFault> {
         self.add_graph(Arc::clone(&graph)).await?;
         self.command(thread, Command::Migrate { graph, renames }).await.map(drop)
     }

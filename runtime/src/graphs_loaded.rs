@@ -31,7 +31,9 @@ impl LoadedGraphs {
         let Some((name, source)) = store.graph(digest).await? else { return Ok(()) };
         match graphs::check(&name, source.as_bytes(), &OpenCatalog) {
             Ok((graph, _)) => drop(self.by_digest.write().insert(digest.clone(), Arc::new(graph))),
-            Err(diagnostics) => tracing::error!(%digest, %name, ?diagnostics, "a stored graph does not compile any more"),
+            Err(diagnostics) => {
+                tracing::error!(%digest, %name, ?diagnostics, "a stored graph does not compile any more")
+            }
         }
         Ok(())
     }

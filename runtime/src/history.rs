@@ -1,7 +1,7 @@
 //! Time travel: what a thread was at each checkpoint, by folding its log.
 
-use runtime_core::ids::{CheckpointId, Ns, RunId, Seq, ThreadId, Timestamp};
 use runtime_core::event::Rewind;
+use runtime_core::ids::{CheckpointId, Ns, RunId, Seq, ThreadId, Timestamp};
 use runtime_core::record::{Op, Record};
 use runtime_core::state::{Frame, ThreadState};
 

@@ -391,7 +391,8 @@ impl Lab {
     pub async fn replay(&mut self, at: CheckpointId) -> Option<Outcome> {
         self.load_graphs().await;
         let thread = self.thread.clone();
-        let running = self.engine().replay(&thread, at, RunOptions::default()).await.expect("the replay is accepted")?;
+        let running =
+            self.engine().replay(&thread, at, RunOptions::default()).await.expect("the replay is accepted")?;
         Some(running.ended().await.expect("the run ends").outcome)
     }
 

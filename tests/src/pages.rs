@@ -20,8 +20,8 @@ const PAGE: &str = include_str!("../../docs/semantics.md");
 
 /// Rows of the two tables of the specification.
 const ROWS_B: [u32; 50] = [
-    1, 2, 4, 5, 6, 7, 8, 11, 12, 13, 14, 16, 17, 18, 19, 20, 22, 23, 24, 25, 26, 27, 28, 29, 30, 32, 33, 34, 35, 36, 37, 38,
-    39, 41, 42, 43, 44, 46, 48, 50, 51, 52, 53, 54, 57, 59, 60, 62, 64, 66,
+    1, 2, 4, 5, 6, 7, 8, 11, 12, 13, 14, 16, 17, 18, 19, 20, 22, 23, 24, 25, 26, 27, 28, 29, 30, 32, 33, 34, 35, 36,
+    37, 38, 39, 41, 42, 43, 44, 46, 48, 50, 51, 52, 53, 54, 57, 59, 60, 62, 64, 66,
 ];
 const ROWS_X: std::ops::RangeInclusive<u32> = 1..=24;
 
@@ -36,7 +36,8 @@ fn every_row_names_a_test_that_exists() {
     let mut rows = BTreeSet::new();
     for line in PAGE.lines().filter(|line| line.starts_with("| ")) {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-        let named = cells.iter().find_map(|cell| cell.strip_prefix('`')?.strip_suffix('`').filter(|name| name.contains("_")));
+        let named =
+            cells.iter().find_map(|cell| cell.strip_prefix('`')?.strip_suffix('`').filter(|name| name.contains("_")));
         if let Some(name) = named {
             assert!(known.contains(name), "docs/semantics.md names `{name}`, and there is no such test");
             rows.insert(cells[1].to_owned());

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use graphs::GraphDigest;
 use parking_lot::Mutex;
 use runtime::ports::store::{
-    Account, AuditRecord, Finding, InterruptRow, Loaded, Prune, Reservation, Store, StoreError, StoreSize, ThreadFilter,
-    ThreadRow, ThreadStatus, TimerRow,
+    Account, AuditRecord, Finding, InterruptRow, Loaded, Prune, Reservation, Store, StoreError, StoreSize,
+    ThreadFilter, ThreadRow, ThreadStatus, TimerRow,
 };
 use runtime_core::ids::{Epoch, InterruptId, RunId, Seq, ThreadId, Timestamp};
 use runtime_core::record::{Commit, Outcome, Record};
@@ -181,7 +181,8 @@ impl Store for StrictStore {
         let inside = self.disk.0.lock();
         let rows = inside.threads.iter().filter_map(|(id, log)| row_of(id, &state_of(log)));
         let rows = rows.filter(|row| {
-            filter.status.is_none_or(|status| status == row.status) && filter.after.as_ref().is_none_or(|after| row.id > *after)
+            filter.status.is_none_or(|status| status == row.status)
+                && filter.after.as_ref().is_none_or(|after| row.id > *after)
         });
         Ok(rows.take(filter.limit).collect())
     }

@@ -40,7 +40,10 @@ fn check_ledger(text: &str) -> Result<u64, String> {
                 seen.acked = seen.acked.max(step);
             }
             "load" if step < seen.acked => {
-                return Err(format!("thread {tid}: superstep {} was acknowledged and is gone ({step} loaded)", seen.acked));
+                return Err(format!(
+                    "thread {tid}: superstep {} was acknowledged and is gone ({step} loaded)",
+                    seen.acked
+                ));
             }
             "run" | "idem" | "once" if step <= seen.acked => {
                 return Err(format!("thread {tid}: step {step} ran again after it was acknowledged: {line}"));

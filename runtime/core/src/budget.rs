@@ -21,7 +21,13 @@ enum Wall {
 
 impl Run {
     /// Stops a call that is over its node's `calls_per_run`; whether it did.
-    pub(crate) fn over_budget(&mut self, task: TaskId, token: Token, ix: CallIx, call: (&CallHead, &CallRequest)) -> bool {
+    pub(crate) fn over_budget(
+        &mut self,
+        task: TaskId,
+        token: Token,
+        ix: CallIx,
+        call: (&CallHead, &CallRequest),
+    ) -> bool {
         let (head, request) = call;
         match self.wall(task, request) {
             Wall::Free => false,
@@ -45,7 +51,9 @@ impl Run {
         let Some(name) = frame.plan.tasks.get(index).map(|planned| planned.node.clone()) else { return Wall::Free };
         let ns = ns.clone();
         let Ok(view) = self.view(&ns) else { return Wall::Free };
-        let Some(budget) = view.graph.node_by_name(&name).and_then(|node| node.budget.as_ref()) else { return Wall::Free };
+        let Some(budget) = view.graph.node_by_name(&name).and_then(|node| node.budget.as_ref()) else {
+            return Wall::Free;
+        };
         let Some(limit) = budget.calls_per_run else { return Wall::Free };
         let made = self.state.calls.get(&name).copied().unwrap_or(0) + self.reads_in_the_air(&name);
         if made < limit {
@@ -67,11 +75,15 @@ impl Run {
     /// Calls that only read are written when they end: until then they are counted here.
     fn reads_in_the_air(&self, node: &Name) -> u64 {
         let of_node = self.live.iter().filter(|(task, _)| self.node_of(**task) == Some(node));
-        let reads = of_node.flat_map(|(_, live)| live.permitted.values()).filter(|head| head.effect == EffectClass::ReadOnly);
+        let reads =
+            of_node.flat_map(|(_, live)| live.permitted.values()).filter(|head| head.effect == EffectClass::ReadOnly);
         u64::try_from(reads.count()).unwrap_or(u64::MAX)
     }
 
     fn node_of(&self, task: TaskId) -> Option<&Name> {
-        self.state.find_task(task).and_then(|(_, frame, index)| frame.plan.tasks.get(index)).map(|planned| &planned.node)
+        self.state
+            .find_task(task)
+            .and_then(|(_, frame, index)| frame.plan.tasks.get(index))
+            .map(|planned| &planned.node)
     }
 }

@@ -46,7 +46,8 @@ impl Run {
         let entry = self.task(task).and_then(|task| task.call(ix)).cloned();
         match entry {
             _ if ix.0 >= CALLS_MAX => {
-                let text = format!("a task may make {CALLS_MAX} calls; this one wants more: split the work over supersteps");
+                let text =
+                    format!("a task may make {CALLS_MAX} calls; this one wants more: split the work over supersteps");
                 self.stop_task(task, token, TaskError::new(ErrorClass::Limit, text));
             }
             Some(entry) if !same_call(&entry.head, &head) => self.diverged(task, token, ix, (&entry.head, &head)),
@@ -92,7 +93,8 @@ impl Run {
                 None => self.refuse_call(task, token, ix, (head, format!("`{by}` chose `edit` without `args`"))),
             },
             other => {
-                let reason = value.get("reason").and_then(Value::as_str).map(|text| format!(": {text}")).unwrap_or_default();
+                let reason =
+                    value.get("reason").and_then(Value::as_str).map(|text| format!(": {text}")).unwrap_or_default();
                 let said = format!("`{by}` answered `{}`{reason}", other.unwrap_or("?"));
                 self.refuse_call(task, token, ix, (head, said));
             }
@@ -160,8 +162,9 @@ impl Run {
 
     fn audit_call(&mut self, task: TaskId, request: &CallRequest, action: &str, detail: Value) {
         let place = self.state.find_task(task);
-        let node: Name =
-            place.and_then(|(_, frame, index)| frame.plan.tasks.get(index)).map_or_else(|| "".into(), |t| t.node.clone());
+        let node: Name = place
+            .and_then(|(_, frame, index)| frame.plan.tasks.get(index))
+            .map_or_else(|| "".into(), |t| t.node.clone());
         let actor = request.role.as_ref().map_or_else(|| "runtime".to_owned(), |role| format!("agent:{role}"));
         self.audit(&actor, action, (&node, Some(task)), detail);
     }
@@ -178,7 +181,8 @@ impl Run {
             self.push(verdict);
             return;
         }
-        let detail = json!({"target": &*head.target, "kind": head.kind, "digest": digest_of(&args), "effect": head.effect});
+        let detail =
+            json!({"target": &*head.target, "kind": head.kind, "digest": digest_of(&args), "effect": head.effect});
         let node: Name = self
             .state
             .find_task(task)

@@ -226,7 +226,9 @@ impl ChangeOp {
     /// Rough size when stored, in bytes.
     pub fn weight(&self) -> usize {
         match self {
-            Self::Set(v) | Self::Overwrite(v) | Self::Deep(v) | Self::Min(v) | Self::Max(v) | Self::Flash(v) => weight(v),
+            Self::Set(v) | Self::Overwrite(v) | Self::Deep(v) | Self::Min(v) | Self::Max(v) | Self::Flash(v) => {
+                weight(v)
+            }
             Self::Append(items) | Self::Union(_, items) | Self::Messages(items) => items.iter().map(weight).sum(),
             Self::Add(_) => 8,
         }
@@ -260,13 +262,25 @@ mod tests {
 
     #[test]
     fn each_operation_does_what_it_says() {
-        check(json!(null), &[ChangeOp::Append(vec![json!(1)]), ChangeOp::Append(vec![json!(2), json!(3)])], &json!([1, 2, 3]));
+        check(
+            json!(null),
+            &[ChangeOp::Append(vec![json!(1)]), ChangeOp::Append(vec![json!(2), json!(3)])],
+            &json!([1, 2, 3]),
+        );
         check(json!(1), &[ChangeOp::Add(2.into()), ChangeOp::Add(Number::from_f64(0.5).unwrap())], &json!(3.5));
         check(json!(null), &[ChangeOp::Max(json!(2).into()), ChangeOp::Max(json!(1).into())], &json!(2));
         check(json!("b"), &[ChangeOp::Min(json!("a").into())], &json!("a"));
-        check(json!({"a": {"x": 1}}), &[ChangeOp::Deep(json!({"a": {"y": 2}}).into())], &json!({"a": {"x": 1, "y": 2}}));
+        check(
+            json!({"a": {"x": 1}}),
+            &[ChangeOp::Deep(json!({"a": {"y": 2}}).into())],
+            &json!({"a": {"x": 1, "y": 2}}),
+        );
         let rows = vec![json!({"k": 1, "v": "new"}), json!({"k": 2})];
-        check(json!([{"k": 1, "v": "old"}]), &[ChangeOp::Union("k".into(), rows)], &json!([{"k": 1, "v": "new"}, {"k": 2}]));
+        check(
+            json!([{"k": 1, "v": "old"}]),
+            &[ChangeOp::Union("k".into(), rows)],
+            &json!([{"k": 1, "v": "new"}, {"k": 2}]),
+        );
     }
 
     #[test]

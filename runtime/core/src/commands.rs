@@ -87,7 +87,9 @@ impl Run {
         let invalid = |text: String| Refusal::Invalid(TaskError::invalid(text));
         let input = if input.is_null() { Value::Object(Map::new()) } else { input };
         let Value::Object(map) = &input else {
-            return Err(invalid("input must be a JSON object whose keys are channels or properties of the input schema".to_owned()));
+            return Err(invalid(
+                "input must be a JSON object whose keys are channels or properties of the input schema".to_owned(),
+            ));
         };
         let known: Vec<&str> = graph.channels().iter().map(|channel| channel.name.as_str()).collect();
         if let Some(schema) = graph.input_schema() {
@@ -221,7 +223,12 @@ impl Run {
     }
 
     /// Edits the state of a frame as if nodes had written it. `at` goes back to an older checkpoint first (a fork).
-    pub(crate) fn update(&mut self, ns: &Ns, supersteps: &[Vec<Edit>], at: Option<Box<Rewind>>) -> Result<Reply, Refusal> {
+    pub(crate) fn update(
+        &mut self,
+        ns: &Ns,
+        supersteps: &[Vec<Edit>],
+        at: Option<Box<Rewind>>,
+    ) -> Result<Reply, Refusal> {
         if let Some(active) = self.state.active_run() {
             return Err(Refusal::Busy { run: active.id });
         }
@@ -254,7 +261,12 @@ impl Run {
         Err(TaskError::invalid(format!("the thread has no subgraph `{ns}`; {open}")))
     }
 
-    fn edit_all(&mut self, ns: &Ns, supersteps: &[Vec<Edit>], at: Option<Box<Rewind>>) -> Result<CheckpointId, TaskError> {
+    fn edit_all(
+        &mut self,
+        ns: &Ns,
+        supersteps: &[Vec<Edit>],
+        at: Option<Box<Rewind>>,
+    ) -> Result<CheckpointId, TaskError> {
         let forks = at.is_some();
         // Read before anything is taken back: finished tasks lead on.
         let kept = match &at {
@@ -275,7 +287,11 @@ impl Run {
             let source = if forks && index == 0 { Source::Fork } else { Source::Update };
             self.edit(ns, edits, source, kept.take())?;
         }
-        self.state.frames.get(ns).map(|frame| frame.checkpoint).ok_or_else(|| TaskError::bug("an update lost its frame"))
+        self.state
+            .frames
+            .get(ns)
+            .map(|frame| frame.checkpoint)
+            .ok_or_else(|| TaskError::bug("an update lost its frame"))
     }
 
     /// Ends what runs below a frame and takes back what its tasks asked.
@@ -332,7 +348,13 @@ impl Run {
     }
 
     /// Where `name` leads after it wrote `changes`: its routing decides, as in a run.
-    fn route_as(&mut self, ns: &Ns, view: &View, name: &str, changes: &[Change]) -> Result<(Name, Vec<Hop>), TaskError> {
+    fn route_as(
+        &mut self,
+        ns: &Ns,
+        view: &View,
+        name: &str,
+        changes: &[Change],
+    ) -> Result<(Name, Vec<Hop>), TaskError> {
         let (name, routing) = if name == plan::START {
             (Name::from(""), view.graph.start())
         } else {
@@ -406,7 +428,11 @@ impl Run {
     }
 
     /// Moves the thread to another graph version, if everything it stands on is there.
-    pub(crate) fn migrate(&mut self, graph: &Arc<CompiledGraph>, renames: BTreeMap<Name, Name>) -> Result<Reply, Refusal> {
+    pub(crate) fn migrate(
+        &mut self,
+        graph: &Arc<CompiledGraph>,
+        renames: BTreeMap<Name, Name>,
+    ) -> Result<Reply, Refusal> {
         if let Some(active) = self.state.active_run() {
             return Err(Refusal::Busy { run: active.id });
         }
@@ -425,7 +451,8 @@ impl Run {
 /// Two edits of one superstep may not replace the same channel.
 fn check_single_writer(graph: &CompiledGraph, before: &[Change], written: &[Change]) -> Result<(), TaskError> {
     let replaces = |name: &str| graph.channel(name).is_some_and(|(_, channel)| channel.merge == graphs::Merge::Replace);
-    let twice = written.iter().find(|change| replaces(&change.channel) && before.iter().any(|b| b.channel == change.channel));
+    let twice =
+        written.iter().find(|change| replaces(&change.channel) && before.iter().any(|b| b.channel == change.channel));
     match twice {
         Some(change) => {
             let text = format!("two edits of one superstep write channel `{}`, which has one writer", change.channel);
@@ -448,14 +475,19 @@ fn channel_part(graph: &CompiledGraph, input: &Value) -> Value {
 
 fn whole_input_channel(graph: &CompiledGraph) -> Option<&str> {
     let wanted = graph.input_schema()?.json();
-    let mut fits = graph.channels().iter().filter(|channel| channel.schema.as_ref().is_some_and(|s| s.json() == wanted));
+    let mut fits =
+        graph.channels().iter().filter(|channel| channel.schema.as_ref().is_some_and(|s| s.json() == wanted));
     match (fits.next(), fits.next()) {
         (Some(channel), None) => Some(&channel.name),
         _ => None,
     }
 }
 
-fn check_migration(graph: &CompiledGraph, frame: &crate::state::Frame, renames: &BTreeMap<Name, Name>) -> Result<(), String> {
+fn check_migration(
+    graph: &CompiledGraph,
+    frame: &crate::state::Frame,
+    renames: &BTreeMap<Name, Name>,
+) -> Result<(), String> {
     let joins = frame.plan.joins.iter().flat_map(|(node, seen)| std::iter::once(node).chain(seen));
     let tasks = frame.plan.tasks.iter().map(|task| &task.node);
     let routes = frame.tasks.iter().flat_map(|task| match &task.status {
@@ -469,7 +501,9 @@ fn check_migration(graph: &CompiledGraph, frame: &crate::state::Frame, renames: 
         let renamed = renames.get(node).unwrap_or(node);
         if graph.node_ix(renamed).is_none() {
             let hint = plan::nearest(renamed, &graph.nodes().iter().map(|node| node.name.as_str()).collect::<Vec<_>>());
-            return Err(format!("the thread stands on node `{node}`, and the new graph has no `{renamed}`{hint}; use --rename {node}=NEW"));
+            return Err(format!(
+                "the thread stands on node `{node}`, and the new graph has no `{renamed}`{hint}; use --rename {node}=NEW"
+            ));
         }
     }
     for (name, slot) in frame.channels.iter() {
@@ -477,7 +511,10 @@ fn check_migration(graph: &CompiledGraph, frame: &crate::state::Frame, renames: 
             return Err(format!("the thread has a value in channel `{name}`, which the new graph does not declare"));
         };
         if let Some(Err(error)) = channel.schema.as_ref().map(|schema| schema.check(&slot.value)) {
-            return Err(format!("channel `{name}` does not fit the new schema at `{}`: {}", error.pointer, error.message));
+            return Err(format!(
+                "channel `{name}` does not fit the new schema at `{}`: {}",
+                error.pointer, error.message
+            ));
         }
     }
     Ok(())

@@ -80,10 +80,8 @@ impl Run {
     /// Whether a task waits for people, a time or a signal.
     pub(crate) fn waits(&self, task: &TaskState) -> bool {
         let asked = |id: &Option<crate::ids::InterruptId>| id.is_some_and(|id| self.state.interrupts.contains_key(&id));
-        task.calls.values().any(|call| {
-            asked(&call.interrupt)
-                || (is_wait(&call.head) && call.outcome.is_none())
-        }) || self.state.timers.contains_key(&TimerKey::Retry(task.id))
+        task.calls.values().any(|call| asked(&call.interrupt) || (is_wait(&call.head) && call.outcome.is_none()))
+            || self.state.timers.contains_key(&TimerKey::Retry(task.id))
     }
 
     /// Whether limits of concurrency let one more task start.
@@ -101,15 +99,16 @@ impl Run {
             _ => None,
         });
         let same_node = |id: &TaskId| {
-            self.state.find_task(*id).and_then(|(_, frame, at)| frame.plan.tasks.get(at)).map(|t| &t.node) == node.as_ref()
+            self.state.find_task(*id).and_then(|(_, frame, at)| frame.plan.tasks.get(at)).map(|t| &t.node)
+                == node.as_ref()
         };
         limit.is_none_or(|limit| live(&same_node) < limit as usize)
     }
 
     /// Starts a task: computes it here or hands it to the shell.
     pub(crate) fn begin_task(&mut self, id: TaskId) {
-        let startable =
-            self.task(id).is_some_and(|task| task.status == TaskStatus::Pending && !self.waits(task)) && !self.live.contains_key(&id);
+        let startable = self.task(id).is_some_and(|task| task.status == TaskStatus::Pending && !self.waits(task))
+            && !self.live.contains_key(&id);
         if !startable {
             return;
         }
@@ -142,7 +141,13 @@ impl Run {
         Ok(Starting { id, ns, node: node.ix, vars: Arc::new(vars), view: Arc::clone(&view) })
     }
 
-    fn render_with(&self, ns: &Ns, view: &View, node: &Node, sent: Map<String, Value>) -> Result<Map<String, Value>, TaskError> {
+    fn render_with(
+        &self,
+        ns: &Ns,
+        view: &View,
+        node: &Node,
+        sent: Map<String, Value>,
+    ) -> Result<Map<String, Value>, TaskError> {
         let mut vars = sent.clone();
         self.with_scope(ns, view, &sent, |scope| {
             for (name, template) in &node.with {
@@ -241,7 +246,9 @@ impl Run {
                 key.eval(scope).map_err(|e| expression_error(node, "cache.key", &e))
             })?,
             None if !starting.vars.is_empty() => Value::Object((*starting.vars).clone()),
-            None => self.state.frames.get(&starting.ns).map(|f| crate::channels::values(&f.channels)).unwrap_or_default(),
+            None => {
+                self.state.frames.get(&starting.ns).map(|f| crate::channels::values(&f.channels)).unwrap_or_default()
+            }
         };
         let digest = starting.view.graph.digest().as_str();
         Ok(Some(format!("{digest}/{}/{}", node.name, digest_of(&what))))

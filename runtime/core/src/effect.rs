@@ -123,7 +123,9 @@ pub enum Refusal {
     #[error("the thread has nothing to go on from: start it with input")]
     Empty,
     /// The thread is pinned to another version of its graph.
-    #[error("the thread runs graph `{graph}` at version {pinned}, not {offered}; continue without naming a graph, or move it: interlock migrate THREAD --to {offered} [--rename old=new]")]
+    #[error(
+        "the thread runs graph `{graph}` at version {pinned}, not {offered}; continue without naming a graph, or move it: interlock migrate THREAD --to {offered} [--rename old=new]"
+    )]
     Pinned { graph: Name, pinned: String, offered: String },
     /// Input, values or options do not fit.
     #[error("{0}")]

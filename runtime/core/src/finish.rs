@@ -161,7 +161,9 @@ pub(crate) fn storable(graph: &graphs::CompiledGraph, value: Value) -> Value {
 /// A hop whose variables may be stored.
 pub(crate) fn storable_hop(graph: &graphs::CompiledGraph, hop: Hop) -> Hop {
     match hop {
-        Hop::Send(node, vars) if vars.as_object().is_some_and(|map| map.keys().any(|name| untracked_in(graph, name))) => {
+        Hop::Send(node, vars)
+            if vars.as_object().is_some_and(|map| map.keys().any(|name| untracked_in(graph, name))) =>
+        {
             Hop::Send(node, Arc::new(storable(graph, Arc::unwrap_or_clone(vars))))
         }
         other => other,

@@ -13,9 +13,7 @@ use crate::event::{Goto, LiveTimer, NodeOutput, Question};
 use crate::finish::{self, OVERWRITE, expression_error};
 use crate::ids::{CallIx, Ns, Timestamp};
 use crate::interlocks::gate;
-use crate::record::{
-    CallHead, CallKind, CallOutcome, Hop, InterruptKind, Op, Source, Timer, TimerKey,
-};
+use crate::record::{CallHead, CallKind, CallOutcome, Hop, InterruptKind, Op, Source, Timer, TimerKey};
 use crate::run::Run;
 use crate::state::FAN_OUT_MAX;
 use crate::stream::Mode;
@@ -58,13 +56,24 @@ impl Run {
         }
     }
 
-    fn render(&self, starting: &Starting, node: &Node, place: &str, template: &graphs::Template) -> Result<Value, TaskError> {
+    fn render(
+        &self,
+        starting: &Starting,
+        node: &Node,
+        place: &str,
+        template: &graphs::Template,
+    ) -> Result<Value, TaskError> {
         self.with_scope(&starting.ns, &starting.view, &starting.vars, |scope| {
             template.render(scope).map_err(|e| expression_error(node, place, &e))
         })
     }
 
-    fn set(&mut self, starting: &Starting, node: &Node, values: &[(graphs::ChannelIx, SetValue)]) -> Result<(), TaskError> {
+    fn set(
+        &mut self,
+        starting: &Starting,
+        node: &Node,
+        values: &[(graphs::ChannelIx, SetValue)],
+    ) -> Result<(), TaskError> {
         let mut writes = Vec::with_capacity(values.len());
         for (ix, value) in values {
             let value = match value {
@@ -86,7 +95,8 @@ impl Run {
         let band = band.ok_or_else(|| TaskError::invalid(format!("gate `{}`: {score} is in no band", node.name)))?;
         let detail = json!({"score": score, "at_least": band.at_least});
         self.audit("gate", "gate.routed", (&node.name.as_str().into(), Some(starting.id)), detail);
-        let output = NodeOutput { result: Some(json!({"score": score, "at_least": band.at_least})), ..NodeOutput::default() };
+        let output =
+            NodeOutput { result: Some(json!({"score": score, "at_least": band.at_least})), ..NodeOutput::default() };
         self.finish_task(starting, output, Vec::new(), Some(&band.then), None);
         Ok(())
     }
@@ -96,7 +106,8 @@ impl Run {
             map.over.eval_list(scope).map_err(|e| expression_error(node, "map.over", &e))
         })?;
         if items.len() > FAN_OUT_MAX {
-            let text = format!("`map` of node `{}` has {} items; at most {FAN_OUT_MAX} are allowed", node.name, items.len());
+            let text =
+                format!("`map` of node `{}` has {} items; at most {FAN_OUT_MAX} are allowed", node.name, items.len());
             return Err(TaskError::new(ErrorClass::Limit, text));
         }
         let to = starting.view.node_name(map.to);
@@ -137,7 +148,12 @@ impl Run {
         Ok(())
     }
 
-    fn approval_question(&self, starting: &Starting, node: &Node, approval: &ApprovalNode) -> Result<Question, TaskError> {
+    fn approval_question(
+        &self,
+        starting: &Starting,
+        node: &Node,
+        approval: &ApprovalNode,
+    ) -> Result<Question, TaskError> {
         let optional = |place: &str, template: &Option<graphs::Template>| match template {
             Some(template) => self.render(starting, node, place, template),
             None => Ok(Value::Null),
@@ -192,7 +208,10 @@ impl Run {
             expr.eval(scope).map_err(|e| expression_error(node, "wait.until", &e))
         })?;
         value.as_str().and_then(Timestamp::parse).ok_or_else(|| {
-            let text = format!("`wait.until` of node `{}` gave {value}: an RFC 3339 time such as 2026-03-31T08:00:00Z is needed", node.name);
+            let text = format!(
+                "`wait.until` of node `{}` gave {value}: an RFC 3339 time such as 2026-03-31T08:00:00Z is needed",
+                node.name
+            );
             TaskError::invalid(text)
         })
     }
@@ -209,7 +228,13 @@ impl Run {
             CallOutcome::Ok(value) => Value::clone(value),
             CallOutcome::Err(_) => Value::Null,
         };
-        self.finish_task(starting, NodeOutput { result: Some(result), goto, ..NodeOutput::default() }, Vec::new(), None, None);
+        self.finish_task(
+            starting,
+            NodeOutput { result: Some(result), goto, ..NodeOutput::default() },
+            Vec::new(),
+            None,
+            None,
+        );
         Ok(())
     }
 
@@ -224,11 +249,16 @@ impl Run {
             return Ok(());
         }
         if ns.split('|').count() > SUBGRAPH_DEPTH_MAX {
-            let text = format!("subgraphs are nested more than {SUBGRAPH_DEPTH_MAX} deep: a graph that calls itself needs an exit");
+            let text = format!(
+                "subgraphs are nested more than {SUBGRAPH_DEPTH_MAX} deep: a graph that calls itself needs an exit"
+            );
             return Err(TaskError::new(ErrorClass::Limit, text));
         }
         let child = self.graphs.by_name(&graph.graph).ok_or_else(|| {
-            TaskError::new(ErrorClass::NotFound, format!("node `{node}` calls graph `{}`, which is not loaded", graph.graph))
+            TaskError::new(
+                ErrorClass::NotFound,
+                format!("node `{node}` calls graph `{}`, which is not loaded", graph.graph),
+            )
         })?;
         let known = self.state.frames.contains_key(&ns);
         self.record(Op::FrameOpened {
@@ -278,7 +308,13 @@ impl Run {
     }
 
     /// Input as writes: defaults first on a fresh frame, then one write for each key.
-    pub(crate) fn input_changes(&mut self, ns: &Ns, view: &crate::run::View, input: &Value, fresh: bool) -> Result<Vec<Change>, TaskError> {
+    pub(crate) fn input_changes(
+        &mut self,
+        ns: &Ns,
+        view: &crate::run::View,
+        input: &Value,
+        fresh: bool,
+    ) -> Result<Vec<Change>, TaskError> {
         let mut changes = Vec::new();
         if fresh {
             for (index, channel) in view.graph.channels().iter().enumerate() {

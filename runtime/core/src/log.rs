@@ -120,7 +120,13 @@ impl Log {
         self.flush_wanted && self.in_flight.is_none() && !self.buffer.is_empty()
     }
 
-    pub(crate) fn flush(&mut self, thread: &ThreadId, at: Timestamp, run: Option<RunId>, snapshot: Option<Op>) -> Option<Commit> {
+    pub(crate) fn flush(
+        &mut self,
+        thread: &ThreadId,
+        at: Timestamp,
+        run: Option<RunId>,
+        snapshot: Option<Op>,
+    ) -> Option<Commit> {
         if !self.can_flush() {
             return None;
         }

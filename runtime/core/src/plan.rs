@@ -44,7 +44,8 @@ pub fn beside(
 ) -> Result<Plan, TaskError> {
     let mut plan = Plan { tasks: Vec::new(), joins: before.joins.clone(), deferred: before.deferred.clone() };
     let mut edges: BTreeSet<graphs::NodeIx> = BTreeSet::new();
-    let (pushed, pulled): (Vec<&PlannedTask>, Vec<&PlannedTask>) = unfinished.iter().partition(|task| task.send.is_some());
+    let (pushed, pulled): (Vec<&PlannedTask>, Vec<&PlannedTask>) =
+        unfinished.iter().partition(|task| task.send.is_some());
     let mut sends: Vec<PlannedTask> = pushed.into_iter().cloned().collect();
     for task in pulled {
         edges.insert(known(graph, &task.node)?);
@@ -75,7 +76,9 @@ pub fn beside(
     }
     if plan.tasks.len() > FAN_OUT_MAX {
         let n_tasks = plan.tasks.len();
-        let text = format!("the superstep would have {n_tasks} tasks; at most {FAN_OUT_MAX} are allowed: send fewer items at once");
+        let text = format!(
+            "the superstep would have {n_tasks} tasks; at most {FAN_OUT_MAX} are allowed: send fewer items at once"
+        );
         return Err(TaskError::new(ErrorClass::Limit, text));
     }
     Ok(plan)

@@ -11,7 +11,8 @@ use crate::event::{AnswerInput, LiveTimer, Question, Token};
 use crate::ids::{CallIx, InterruptId, Name, RunId, TaskId};
 use crate::interlocks::approval::{self, choice};
 use crate::record::{
-    Outcome, Answer, CallHead, CallKind, CallOutcome, Interrupt, InterruptKind, Op, RunKind, RunOptions, Timer, TimerKey,
+    Answer, CallHead, CallKind, CallOutcome, Interrupt, InterruptKind, Op, Outcome, RunKind, RunOptions, Timer,
+    TimerKey,
 };
 use crate::run::{Run, follow_up_run, root};
 
@@ -40,7 +41,8 @@ impl Run {
         let digest = digest_of(&question.payload);
         match entry {
             Some(entry) if entry.head.digest != digest || entry.head.kind != CallKind::Question => {
-                let text = format!("call {} was another one when it was recorded: the node does not repeat itself", ix.0);
+                let text =
+                    format!("call {} was another one when it was recorded: the node does not repeat itself", ix.0);
                 self.stop_task(task, token, TaskError::new(ErrorClass::NonDeterminism, text));
             }
             Some(entry) => match entry.answer {
@@ -111,7 +113,9 @@ impl Run {
     /// Answers, strict: every id must be open before anything is written; each answer is then judged by itself.
     pub(crate) fn answer(&mut self, run: RunId, answers: &[AnswerInput], update: &Value) -> Result<Reply, Refusal> {
         if answers.is_empty() {
-            return Err(Refusal::Invalid(TaskError::invalid("no answer was given: name an interrupt id and its answer")));
+            return Err(Refusal::Invalid(TaskError::invalid(
+                "no answer was given: name an interrupt id and its answer",
+            )));
         }
         for answer in answers {
             self.check_open(answer.id)?;
@@ -148,14 +152,16 @@ impl Run {
             return Err(Refusal::AlreadyAnswered { id, by: by.clone(), at: *at });
         }
         let open: Vec<String> = self.state.interrupts.keys().map(ToString::to_string).collect();
-        let pending = if open.is_empty() { "nothing is open".to_owned() } else { format!("open are {}", open.join(", ")) };
+        let pending =
+            if open.is_empty() { "nothing is open".to_owned() } else { format!("open are {}", open.join(", ")) };
         Err(Refusal::UnknownInterrupt { id, pending })
     }
 
     fn take_answer(&mut self, input: &AnswerInput) -> Result<Taken, Refusal> {
         let id = input.id;
         let question = self.state.interrupts.get(&id).cloned();
-        let question = question.ok_or_else(|| Refusal::UnknownInterrupt { id, pending: "it was just closed".to_owned() })?;
+        let question =
+            question.ok_or_else(|| Refusal::UnknownInterrupt { id, pending: "it was just closed".to_owned() })?;
         let requester = self.state.metadata.get("requested_by").and_then(Value::as_str).unwrap_or("").to_owned();
         let refused = |why| Refusal::AnswerRefused { id, why };
         let verdict = approval::judge(&question, input, self.now, &requester).map_err(refused)?;
@@ -166,7 +172,12 @@ impl Run {
             "choice": choice(&input.value), "decides": decides,
         });
         self.record(Op::Answered { id, answer, decides });
-        self.audit(&format!("user:{}", input.by.user), "interrupt.answered", (&question.node, Some(question.task)), detail);
+        self.audit(
+            &format!("user:{}", input.by.user),
+            "interrupt.answered",
+            (&question.node, Some(question.task)),
+            detail,
+        );
         Ok(match verdict {
             approval::Verdict::Decides => Taken::Decided,
             approval::Verdict::Counts { votes } => Taken::Counted { votes, quorum: question.quorum },
@@ -211,8 +222,13 @@ impl Run {
 
     /// Near durable timers of a resumed run need a live timer again.
     pub(crate) fn arm_near(&mut self) {
-        let timers: Vec<(TimerKey, crate::ids::Timestamp)> =
-            self.state.timers.iter().filter(|(key, _)| !matches!(key, TimerKey::Expire(_))).map(|(k, at)| (k.clone(), *at)).collect();
+        let timers: Vec<(TimerKey, crate::ids::Timestamp)> = self
+            .state
+            .timers
+            .iter()
+            .filter(|(key, _)| !matches!(key, TimerKey::Expire(_)))
+            .map(|(k, at)| (k.clone(), *at))
+            .collect();
         for (key, at) in timers {
             self.push(Effect::SetTimer { timer: LiveTimer::Durable(key), at });
         }
@@ -258,11 +274,14 @@ impl Run {
 
     fn check_idle(&mut self, task: TaskId, token: Token) {
         let Some((ns, last)) = self.live(task, token).map(|live| (live.ns.clone(), live.last_sign)) else { return };
-        let node = self.state.find_task(task).and_then(|(_, frame, index)| frame.plan.tasks.get(index)).map(|t| t.node.clone());
-        let limit = self
-            .view(&ns)
-            .ok()
-            .and_then(|view| view.graph.node_by_name(&node.unwrap_or_else(|| "".into())).and_then(|node| node.timeout.idle));
+        let node = self
+            .state
+            .find_task(task)
+            .and_then(|(_, frame, index)| frame.plan.tasks.get(index))
+            .map(|t| t.node.clone());
+        let limit = self.view(&ns).ok().and_then(|view| {
+            view.graph.node_by_name(&node.unwrap_or_else(|| "".into())).and_then(|node| node.timeout.idle)
+        });
         let Some(limit) = limit else { return };
         let due = last.plus(limit);
         if due <= self.now {

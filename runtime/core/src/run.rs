@@ -361,7 +361,10 @@ impl Run {
         let frame = self.state.frames.get(ns).ok_or_else(|| TaskError::bug(format!("no frame `{ns}`")))?;
         let graph = self.graphs.by_digest(&frame.digest).ok_or_else(|| {
             let (graph, digest) = (&frame.graph, &frame.digest);
-            TaskError::new(ErrorClass::NotFound, format!("graph `{graph}` version {digest} is not in the store or on the path"))
+            TaskError::new(
+                ErrorClass::NotFound,
+                format!("graph `{graph}` version {digest} is not in the store or on the path"),
+            )
         })?;
         let view = Arc::new(View::new(graph));
         self.views.insert(ns.clone(), Arc::clone(&view));

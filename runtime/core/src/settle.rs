@@ -207,7 +207,13 @@ impl Run {
         }
     }
 
-    fn put_cache(&mut self, starting: &crate::dispatch::Starting, key: Option<String>, changes: &[Change], route: &[Hop]) {
+    fn put_cache(
+        &mut self,
+        starting: &crate::dispatch::Starting,
+        key: Option<String>,
+        changes: &[Change],
+        route: &[Hop],
+    ) {
         let Some(key) = key else { return };
         let ttl = starting.node().ok().and_then(|node| node.cache.as_ref()).and_then(|policy| policy.ttl);
         let value = Arc::new(Cached { changes: changes.to_vec(), route: route.to_vec() });
@@ -253,7 +259,9 @@ impl Run {
             self.stop_before(ns, Outcome::Drained);
         } else if self.over_limit() {
             let limit = self.recursion_limit();
-            let text = format!("recursion limit: the run took {limit} supersteps without ending; continue it to go on, or raise `limits.recursion`");
+            let text = format!(
+                "recursion limit: the run took {limit} supersteps without ending; continue it to go on, or raise `limits.recursion`"
+            );
             self.stop_before(ns, Outcome::Failed(TaskError::new(ErrorClass::Limit, text)));
         } else {
             self.queue_plan(ns);
@@ -346,14 +354,18 @@ impl Run {
     }
 
     fn stops_after(&self, ns: &Ns) -> bool {
-        let Some(run) = self.state.active_run().filter(|run| !run.options.interrupt_after.is_empty()) else { return false };
+        let Some(run) = self.state.active_run().filter(|run| !run.options.interrupt_after.is_empty()) else {
+            return false;
+        };
         let tasks = self.state.frames.get(ns).map(|frame| frame.plan.tasks.as_slice()).unwrap_or_default();
         tasks.iter().any(|task| matches_node(&run.options.interrupt_after, &task.node))
     }
 
     /// Whether a breakpoint stands before a plan.
     pub(crate) fn stops_before(&self, plan: &Plan) -> bool {
-        let Some(run) = self.state.active_run().filter(|run| !run.options.interrupt_before.is_empty()) else { return false };
+        let Some(run) = self.state.active_run().filter(|run| !run.options.interrupt_before.is_empty()) else {
+            return false;
+        };
         plan.tasks.iter().any(|task| matches_node(&run.options.interrupt_before, &task.node))
     }
 
@@ -423,8 +435,13 @@ impl Run {
         for (task, token) in live {
             self.abort(task, token);
         }
-        let gone: Vec<TaskId> =
-            self.state.frames.iter().filter(|(other, _)| inside(other)).flat_map(|(_, f)| f.tasks.iter().map(|t| t.id)).collect();
+        let gone: Vec<TaskId> = self
+            .state
+            .frames
+            .iter()
+            .filter(|(other, _)| inside(other))
+            .flat_map(|(_, f)| f.tasks.iter().map(|t| t.id))
+            .collect();
         self.ready.retain(|task| !gone.contains(task));
         self.withdraw_of(&gone, "its subgraph ended");
         self.failing.retain(|other| !inside(other));
@@ -477,7 +494,8 @@ impl Run {
         let ns = ns.clone();
         let view = self.view(&ns).ok();
         let node = view.as_ref().and_then(|view| view.graph.node_by_name(&name));
-        if let Some(delay) = node.and_then(|node| retry::delay(&node.retry, &error, attempts, (id, self.settings.seed))) {
+        if let Some(delay) = node.and_then(|node| retry::delay(&node.retry, &error, attempts, (id, self.settings.seed)))
+        {
             self.retry_later(id, error, self.now.plus(delay));
             return;
         }
@@ -514,7 +532,13 @@ impl Run {
     /// the grace period; tasks that have not begun do not begin.
     fn wind_down(&mut self, ns: &Ns, error: &TaskError) {
         let scope = self.failing_scope(ns, error);
-        let stopped: Vec<TaskId> = self.state.frames.iter().filter(|(other, _)| is_in(other, &scope)).flat_map(|(_, f)| f.tasks.iter().map(|t| t.id)).collect();
+        let stopped: Vec<TaskId> = self
+            .state
+            .frames
+            .iter()
+            .filter(|(other, _)| is_in(other, &scope))
+            .flat_map(|(_, f)| f.tasks.iter().map(|t| t.id))
+            .collect();
         self.ready.retain(|task| !stopped.contains(task));
         let at_work = self.live.values().any(|live| is_in(&live.ns, &scope));
         if self.failing.insert(scope.clone()) && at_work {
@@ -607,7 +631,8 @@ impl Run {
     /// After a load: failures that a dead process recorded and did not come to handle.
     fn find_failed_children(&mut self) -> bool {
         let inner = self.state.frames.iter().filter(|(ns, _)| !ns.is_empty());
-        let failed: Vec<Ns> = inner.filter(|(_, frame)| frame.tasks.iter().any(is_failed)).map(|(ns, _)| ns.clone()).collect();
+        let failed: Vec<Ns> =
+            inner.filter(|(_, frame)| frame.tasks.iter().any(is_failed)).map(|(ns, _)| ns.clone()).collect();
         for ns in failed {
             if let Some(error) = self.failure_inside(&ns) {
                 let scope = self.failing_scope(&ns, &error);
@@ -630,7 +655,8 @@ impl Run {
         let Ok(view) = self.view(&ns) else { return false };
         let node = name.as_deref().and_then(|name| view.graph.node_by_name(name));
         node.is_some_and(|node| {
-            node.on_error.is_some() || retry::delay(&node.retry, error, attempts, (parent, self.settings.seed)).is_some()
+            node.on_error.is_some()
+                || retry::delay(&node.retry, error, attempts, (parent, self.settings.seed)).is_some()
         })
     }
 }

@@ -11,8 +11,8 @@ use crate::channels::{self, Change, Channels};
 use crate::error::{ErrorClass, TaskError};
 use crate::ids::{CallIx, CheckpointId, InterruptId, Name, Ns, RunId, TaskId, Timestamp};
 use crate::record::{
-    Answer, CallHead, CallOutcome, Hop, Interrupt, InterruptKind, Op, Outcome, Plan, QueuedRun, Record, RunKind, RunOptions, Source,
-    Timer, TimerKey,
+    Answer, CallHead, CallOutcome, Hop, Interrupt, InterruptKind, Op, Outcome, Plan, QueuedRun, Record, RunKind,
+    RunOptions, Source, Timer, TimerKey,
 };
 
 /// Step number of a frame before its first checkpoint; the input checkpoint is step -1.
@@ -292,13 +292,16 @@ impl ThreadState {
     fn count_call(&mut self, op: &Op) {
         let task = match op {
             Op::CallBegun { task, head, .. } if !crate::dispatch::is_wait(head) => *task,
-            Op::CallEnded { task, head: Some(head), outcome, .. } if head.effect == EffectClass::ReadOnly => match outcome {
-                CallOutcome::Err(error) if matches!(error.class, ErrorClass::Denied | ErrorClass::Limit) => return,
-                _ => *task,
-            },
+            Op::CallEnded { task, head: Some(head), outcome, .. } if head.effect == EffectClass::ReadOnly => {
+                match outcome {
+                    CallOutcome::Err(error) if matches!(error.class, ErrorClass::Denied | ErrorClass::Limit) => return,
+                    _ => *task,
+                }
+            }
             _ => return,
         };
-        let node = self.find_task(task).and_then(|(_, frame, index)| frame.plan.tasks.get(index)).map(|t| t.node.clone());
+        let node =
+            self.find_task(task).and_then(|(_, frame, index)| frame.plan.tasks.get(index)).map(|t| t.node.clone());
         if let Some(node) = node {
             *self.calls.entry(node).or_default() += 1;
         }

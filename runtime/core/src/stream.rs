@@ -4,8 +4,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::channels;
-use crate::ids::{Ns, TaskId};
 use crate::effect::Effect;
+use crate::ids::{Ns, TaskId};
 use crate::record::{Durability, Interrupt, Source};
 use crate::run::Run;
 use crate::state::{Frame, TaskState, TaskStatus};
@@ -191,7 +191,8 @@ impl Run {
         for (ns, frame) in self.state.frames.iter().filter(|(_, frame)| !frame.asleep) {
             for (planned, task) in frame.plan.tasks.iter().zip(&frame.tasks) {
                 if matches!(task.status, TaskStatus::Finished { .. }) {
-                    let data = json!({ planned.node.to_string(): task_update(task).0, "__metadata__": {"cached": true} });
+                    let data =
+                        json!({ planned.node.to_string(): task_update(task).0, "__metadata__": {"cached": true} });
                     shown.push((ns.clone(), data));
                 }
             }

@@ -65,7 +65,13 @@ async fn step(ctx: Context, ledger: Ledger) -> Result<NodeOutput, TaskError> {
     let first = effect(&ctx, &ledger, "idem", step).await?;
     if (tid + step) % ASK_EVERY == 0 {
         let payload = json!({"tid": tid, "step": step});
-        ctx.ask(Question { title: "go on?".to_owned(), payload, choices: vec!["yes".to_owned()], ..Question::default() }).await?;
+        ctx.ask(Question {
+            title: "go on?".to_owned(),
+            payload,
+            choices: vec!["yes".to_owned()],
+            ..Question::default()
+        })
+        .await?;
     }
     let second = effect(&ctx, &ledger, "once", step).await?;
     let spec = CallSpec::new(CallKind::Tool, "look", json!({"step": step}), graphs::EffectClass::ReadOnly);

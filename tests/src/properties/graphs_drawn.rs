@@ -7,9 +7,9 @@ use graphs::EffectClass;
 use proptest::prelude::*;
 use runtime::ports::store::Store;
 use runtime::{CallSpec, Context, Engine};
-use runtime_core::state::ThreadState;
 use runtime_core::event::{Goto, NodeOutput};
 use runtime_core::record::{CallKind, Durability, Interrupt, InterruptKind, Outcome, RunOptions};
+use runtime_core::state::ThreadState;
 use serde_json::{Value, json};
 
 use crate::lab::*;
@@ -250,7 +250,10 @@ pub(crate) async fn finish(lab: &mut Lab, fresh: bool, durability: Durability) -
     let engine = lab.engine();
     let known = engine.store().load(&lab.thread).await.ok()?.is_some();
     if fresh || !known {
-        let started = engine.start(lab.what(json!({"log": ["in"]}), RunOptions { durability, ..RunOptions::default() })).await.ok()?;
+        let started = engine
+            .start(lab.what(json!({"log": ["in"]}), RunOptions { durability, ..RunOptions::default() }))
+            .await
+            .ok()?;
         drop(started.ended().await);
     } else {
         engine.recover().await.ok()?;

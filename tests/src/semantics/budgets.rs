@@ -45,7 +45,10 @@ fn x14_a_budget_is_not_reset_by_a_resume_nor_by_a_restart() {
         let store = Arc::clone(&lab.store);
         lab.restart_over(store);
         let outcome = lab.answer_all(json!("go")).await;
-        assert!(failure(&outcome).contains("has made 3 calls since the thread's input; its budget is 3"), "{outcome:?}");
+        assert!(
+            failure(&outcome).contains("has made 3 calls since the thread's input; its budget is 3"),
+            "{outcome:?}"
+        );
         assert!(matches!(lab.resume().await, Outcome::Failed(_)), "a resume does not help");
         assert_eq!(lab.bench.acts().len(), 3);
         assert_eq!(lab.start(json!({})).await, Outcome::Interrupted, "new input does");
@@ -80,7 +83,9 @@ fn x22_an_encrypted_store_shows_no_value_and_no_name() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let mut lab = Lab::over(open(&address, &options).unwrap());
-            lab.graph("{graph: g, state: {secretchannel: {}, number: {}}, nodes: {a: {function: a, then: end}}, start: a}");
+            lab.graph(
+                "{graph: g, state: {secretchannel: {}, number: {}}, nodes: {a: {function: a, then: end}}, start: a}",
+            );
             lab.writes("a", json!({"secretchannel": "secretvalue"}));
             let mut start = lab.what(json!({"number": 123_456_789}), Default::default());
             start.metadata = json!({"label": "secretlabel"});

@@ -184,7 +184,11 @@ fn results_before_a_failure_are_kept_and_the_failed_call_is_made_again_by_a_resu
                 let bench = bench.clone();
                 let made = ctx.call(tool(json!(n), EffectClass::AtMostOnce, None), move |permit| async move {
                     bench.act(&format!("{}", permit.args));
-                    if n == 2 && bench.count("two") == 1 { Err(TaskError::new(ErrorClass::Permanent, "no")) } else { Ok(json!(n * 10)) }
+                    if n == 2 && bench.count("two") == 1 {
+                        Err(TaskError::new(ErrorClass::Permanent, "no"))
+                    } else {
+                        Ok(json!(n * 10))
+                    }
                 });
                 log.push(made.await?);
             }
@@ -245,7 +249,10 @@ fn policy_asks_denies_and_binds_the_answer_to_the_arguments() {
                 lab.use_engine(engine);
                 assert_eq!(lab.start(json!({})).await, Outcome::Interrupted);
                 let question = lab.open().await.remove(0);
-                assert_eq!((question.kind, &question.payload["args"]["amount"]), (InterruptKind::Guard, &json!(82_000)));
+                assert_eq!(
+                    (question.kind, &question.payload["args"]["amount"]),
+                    (InterruptKind::Guard, &json!(82_000))
+                );
                 assert!(lab.bench.acts().is_empty());
                 let outcome = lab.answer_all(answer).await;
                 match expected {
@@ -398,7 +405,9 @@ fn a_death_between_intent_and_call_does_not_lose_the_call() {
 #[test]
 fn a_cancelled_wait_can_go_on() {
     on_every_store(|mut lab| async move {
-        lab.graph("{graph: w, state: {x: {}}, nodes: {w: {wait: 10m, then: a}, a: {set: {x: 1}, then: end}}, start: w}");
+        lab.graph(
+            "{graph: w, state: {x: {}}, nodes: {w: {wait: 10m, then: a}, a: {set: {x: 1}, then: end}}, start: w}",
+        );
         assert_eq!(lab.start(json!({})).await, Outcome::Waiting);
         let (engine, thread) = (lab.engine(), lab.thread.clone());
         engine.cancel(&thread, "stop").await.unwrap();
@@ -413,7 +422,9 @@ fn a_cancelled_wait_can_go_on() {
 #[test]
 fn a_wait_that_timed_out_is_tried_again_from_its_start() {
     on_every_store(|mut lab| async move {
-        lab.graph("{graph: w, state: {x: {}}, nodes: {w: {wait: {signal: go, for: 10m}, output: x, then: end}}, start: w}");
+        lab.graph(
+            "{graph: w, state: {x: {}}, nodes: {w: {wait: {signal: go, for: 10m}, output: x, then: end}}, start: w}",
+        );
         assert_eq!(lab.start(json!({})).await, Outcome::Waiting);
         lab.clock.advance(Duration::from_secs(600));
         lab.fire().await;

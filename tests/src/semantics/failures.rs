@@ -76,7 +76,9 @@ fn b23_a_failing_store_reaches_the_caller_and_takes_nothing_with_it() {
         for n in 1..=3 {
             let disk = Disk::default();
             let mut lab = Lab::over(Arc::new(StrictStore::dying(&disk, Death::Before(n))));
-            lab.graph("{graph: g, state: {x: {}}, nodes: {a: {function: a, then: b}, b: {function: a, then: end}}, start: a}");
+            lab.graph(
+                "{graph: g, state: {x: {}}, nodes: {a: {function: a, then: b}, b: {function: a, then: end}}, start: a}",
+            );
             lab.writes("a", json!({"x": 1}));
             let told = match lab.try_start(json!({}), RunOptions::default()).await {
                 Ok(Outcome::Failed(error)) => error.message,
@@ -274,7 +276,11 @@ start: a
         let outcome = lab.start(json!({})).await;
         assert!(failure(&outcome).contains("`then` of node `a`"), "{outcome:?}");
         let live = lab.live().await;
-        assert_eq!((&live.values["n"], live.next.join(" ")), (&json!(0), "a".to_owned()), "update and route, or neither");
+        assert_eq!(
+            (&live.values["n"], live.next.join(" ")),
+            (&json!(0), "a".to_owned()),
+            "update and route, or neither"
+        );
         assert_eq!(lab.resume().await, Outcome::Success);
         assert_eq!((lab.ran(), lab.values().await["n"].clone()), ("a a b".to_owned(), json!(11)));
     });
@@ -289,7 +295,9 @@ fn x06_an_unknown_target_is_an_error_with_the_nearest_name() {
     );
     assert!(refused.unwrap_err().to_string().contains("finish"));
     on_every_store(|mut lab| async move {
-        lab.graph("{graph: g, nodes: {work: {function: work, then: finish}, finish: {emit: 2, then: end}}, start: work}");
+        lab.graph(
+            "{graph: g, nodes: {work: {function: work, then: finish}, finish: {emit: 2, then: end}}, start: work}",
+        );
         lab.node("work", |_, bench| async move {
             match bench.count("work") {
                 1 => goto(json!({}), &["finsh"]),
@@ -361,7 +369,10 @@ start: a
         );
         lab.writes("noop", json!({})).function("a", |_| async { goto(json!({}), &["l"]) });
         let outcome = lab.start(json!({})).await;
-        expect![[r#"join `join` waits for r, which can no longer run: route to it on every path, or drop it from `after`"#]].assert_eq(failure(&outcome));
+        expect![[
+            r#"join `join` waits for r, which can no longer run: route to it on every path, or drop it from `after`"#
+        ]]
+        .assert_eq(failure(&outcome));
         assert_eq!(lab.ran(), "a l");
     });
 }
@@ -589,7 +600,9 @@ nodes: {a: {function: a, then: b}, b: {function: b, then: end}}
 start: a
 ",
         );
-        lab.node("a", |_, bench| async move { out(json!({"n": if bench.count("a") == 1 { json!("x") } else { json!(1) }})) });
+        lab.node("a", |_, bench| async move {
+            out(json!({"n": if bench.count("a") == 1 { json!("x") } else { json!(1) }}))
+        });
         lab.writes("b", json!({"list": [1]}));
         let first = lab.start(json!({})).await;
         assert!(failure(&first).contains("channel `n`"), "{first:?}");

@@ -106,7 +106,11 @@ start: [a, b]
         lab.function("name", |ctx| async move { out(json!({"log": [ctx.node()?.name]})) });
         lab.function("bad", |_| async { fatal("boom") });
         assert_eq!(lab.start(json!({})).await, Outcome::Success);
-        assert_eq!(lab.values().await["log"], json!(["b", "rescue", "j"]), "a handled failure arms no join; j runs once");
+        assert_eq!(
+            lab.values().await["log"],
+            json!(["b", "rescue", "j"]),
+            "a handled failure arms no join; j runs once"
+        );
     });
 }
 
@@ -175,13 +179,18 @@ nodes: {work: {function: work, then: [{when: \"n >= 40\", to: end}, {to: work}]}
 start: work
 ",
         );
-        lab.function("work", |ctx| async move { out(json!({"log": [format!("{}{}", ctx.get("n"), "x".repeat(4000))], "n": 1})) });
+        lab.function("work", |ctx| async move {
+            out(json!({"log": [format!("{}{}", ctx.get("n"), "x".repeat(4000))], "n": 1}))
+        });
         assert_eq!(lab.start(json!({})).await, Outcome::Success);
         let wanted = lab.values().await;
         let all = lab.history().await;
         assert_eq!(all.len(), 42);
         let log = lab.store.records(&lab.thread, runtime_core::ids::Seq(1), 1000).await.unwrap();
-        let snapshots = log.iter().flat_map(|(_, record)| &record.ops).filter(|op| matches!(op, runtime_core::record::Op::Snapshot(_)));
+        let snapshots = log
+            .iter()
+            .flat_map(|(_, record)| &record.ops)
+            .filter(|op| matches!(op, runtime_core::record::Op::Snapshot(_)));
         assert!(snapshots.count() >= 2, "the case needs snapshots");
         let store = Arc::clone(&lab.store);
         lab.restart_over(store);
@@ -216,7 +225,9 @@ start: sub
 
 #[test]
 fn a_goto_ends_a_branch_and_also_keeps_the_edges() {
-    for (also, to, ran) in [(false, vec![], "a"), (true, vec!["c"], "a b c"), (false, vec!["c"], "a c"), (true, vec!["b"], "a b")] {
+    for (also, to, ran) in
+        [(false, vec![], "a"), (true, vec!["c"], "a b c"), (false, vec!["c"], "a c"), (true, vec!["b"], "a b")]
+    {
         on_every_store(|mut lab| {
             let to = to.clone();
             async move {
@@ -264,7 +275,8 @@ start: a
         lab.function("c", |ctx| async move { out(json!({"log": [ctx.get("flash")]})) });
         assert_eq!(lab.start(json!({})).await, Outcome::Interrupted);
         let question = lab.open().await.remove(0);
-        let (_, ended) = lab.answer_and_update(vec![yes(&question, json!(1))], json!({"log": ["update"]})).await.unwrap();
+        let (_, ended) =
+            lab.answer_and_update(vec![yes(&question, json!(1))], json!({"log": ["update"]})).await.unwrap();
         assert_eq!(ended.unwrap().outcome, Outcome::Success);
         assert_eq!(lab.values().await["log"], json!(["update", "lit", null]));
     });

@@ -58,7 +58,8 @@ fn b52_a_replay_makes_a_branch_and_keeps_the_old_one() {
             2 fork [b] {"log":["a"]}
             3 loop [c] {"log":["a","b"]}
             4 loop [] {"log":["a","b","c"]}
-        "#]].assert_eq(&lab.history_text().await);
+        "#]]
+        .assert_eq(&lab.history_text().await);
     });
 }
 
@@ -227,7 +228,8 @@ fn x03_a_second_run_is_refused_queued_or_supersedes() {
         lab.bench.after("first at a").await;
         let refused = engine.start(lab.what(json!({}), with(Multitask::Reject))).await.err().unwrap();
         assert!(matches!(refused, EngineFault::Refused(Refusal::Busy { run }) if run == first.run), "{refused}");
-        let queued = engine.start(lab.what(json!({"log": {"$overwrite": ["second"]}}), with(Multitask::Queue))).await.unwrap();
+        let queued =
+            engine.start(lab.what(json!({"log": {"$overwrite": ["second"]}}), with(Multitask::Queue))).await.unwrap();
         assert_eq!(lab.state().await.queue.len(), 1, "durable before it is told");
         lab.bench.mark("go on");
         let (first_id, queued_id) = (first.run, queued.run);
@@ -244,8 +246,12 @@ fn x03_a_second_run_is_refused_queued_or_supersedes() {
         let engine = lab.engine();
         let first = engine.start(lab.what(json!({"log": ["first"]}), RunOptions::default())).await.unwrap();
         lab.bench.after("first at a").await;
-        let queued = engine.start(lab.what(json!({"log": {"$overwrite": ["third"]}}), with(Multitask::Queue))).await.unwrap();
-        let second = engine.start(lab.what(json!({"log": {"$overwrite": ["second"]}}), with(Multitask::Supersede))).await.unwrap();
+        let queued =
+            engine.start(lab.what(json!({"log": {"$overwrite": ["third"]}}), with(Multitask::Queue))).await.unwrap();
+        let second = engine
+            .start(lab.what(json!({"log": {"$overwrite": ["second"]}}), with(Multitask::Supersede)))
+            .await
+            .unwrap();
         assert_eq!(first.ended().await.unwrap().outcome, Outcome::Superseded);
         assert_eq!(second.ended().await.unwrap().outcome, Outcome::Success);
         assert_eq!(queued.ended().await.unwrap().outcome, Outcome::Success);
@@ -280,7 +286,8 @@ fn x03_a_stale_writer_is_fenced() {
 #[test]
 fn x04_x05_a_thread_is_pinned_to_its_graph_until_it_is_migrated() {
     let renamed = CHAIN.replace("then: b}", "then: b2}").replace("  b: {", "  b2: {");
-    let typed = renamed.replace("log: {merge: append}", "log: {merge: append, schema: {type: array, items: {type: integer}}}");
+    let typed =
+        renamed.replace("log: {merge: append}", "log: {merge: append, schema: {type: array, items: {type: integer}}}");
     on_every_store(|mut lab| {
         let (renamed, typed) = (renamed.clone(), typed.clone());
         async move {
@@ -308,7 +315,8 @@ fn x04_x05_a_thread_is_pinned_to_its_graph_until_it_is_migrated() {
 
 #[test]
 fn x04_a_pinned_thread_goes_on_with_its_own_version() {
-    let changed = CHAIN.replace("c: {function: name, then: end}", "c: {function: name, then: d}\n  d: {function: name, then: end}");
+    let changed = CHAIN
+        .replace("c: {function: name, then: end}", "c: {function: name, then: d}\n  d: {function: name, then: end}");
     on_every_store(|mut lab| {
         let changed = changed.clone();
         async move {
@@ -337,7 +345,11 @@ nodes:
   after: {function: after, then: end}
 start: [a, b]
 ";
-    let after = before.replace("after", "later").replace("function: later", "function: after").replace("  b: {", "  bee: {").replace("[a, b]", "[a, bee]");
+    let after = before
+        .replace("after", "later")
+        .replace("function: later", "function: after")
+        .replace("  b: {", "  bee: {")
+        .replace("[a, b]", "[a, bee]");
     on_every_store(|mut lab| {
         let after = after.clone();
         async move {
@@ -462,9 +474,7 @@ start: pause
 #[test]
 fn a_signal_that_came_early_is_kept() {
     on_every_store(|mut lab| async move {
-        lab.graph(
-            "{graph: s, state: {x: {}}, nodes: {hear: {wait: {signal: go}, output: x, then: end}}, start: hear}",
-        );
+        lab.graph("{graph: s, state: {x: {}}, nodes: {hear: {wait: {signal: go}, output: x, then: end}}, start: hear}");
         let (engine, id) = (lab.engine(), lab.thread.clone());
         assert!(engine.signal(&id, "go".into(), json!(1)).await.is_err(), "no such thread");
         assert_eq!(lab.start_with(json!({}), pause_before(&["hear"])).await, Outcome::Interrupted);

@@ -15,7 +15,9 @@ use crate::lab::*;
 
 fn refusals(reply: &Reply) -> Vec<String> {
     match reply {
-        Reply::Answered(list) => list.iter().filter_map(|taken| taken.as_ref().err().map(ToString::to_string)).collect(),
+        Reply::Answered(list) => {
+            list.iter().filter_map(|taken| taken.as_ref().err().map(ToString::to_string)).collect()
+        }
         other => panic!("not the reply to an answer: {other:?}"),
     }
 }
@@ -199,7 +201,8 @@ start: [mail, pay]
             out(json!({"log": ["mail"]}))
         });
         lab.function("pay", |ctx| async move {
-            let schema = Some(json!({"type": "object", "properties": {"amount": {"type": "integer"}}, "required": ["amount"]}));
+            let schema =
+                Some(json!({"type": "object", "properties": {"amount": {"type": "integer"}}, "required": ["amount"]}));
             let answer = ctx.ask(Question { schema, ..question("pay?") }).await?;
             out(json!({"log": [answer.map(|answer| answer.value["amount"].clone())]}))
         });
@@ -297,7 +300,8 @@ fn b50_a_pause_streams_its_question_and_then_the_state_with_it() {
             ask(&ctx, "well?").await?;
             out(json!({}))
         });
-        let (outcome, events) = lab.stream(json!({}), RunOptions::default(), modes(&[Mode::Updates, Mode::Values])).await;
+        let (outcome, events) =
+            lab.stream(json!({}), RunOptions::default(), modes(&[Mode::Updates, Mode::Values])).await;
         assert_eq!(outcome, Outcome::Interrupted);
         let shapes: Vec<String> = events
             .iter()
@@ -378,7 +382,8 @@ fn x10_nothing_answers_a_question_that_nobody_saw() {
         let mut other = yes(&question, json!("yes"));
         other.digest = Some("0".repeat(64));
         let (reply, _) = lab.answer(vec![other]).await.unwrap();
-        expect!["the answer was given to another payload (digest differs); look at the question again"].assert_eq(refusals(&reply)[0].split(": ").nth(1).unwrap_or(""));
+        expect!["the answer was given to another payload (digest differs); look at the question again"]
+            .assert_eq(refusals(&reply)[0].split(": ").nth(1).unwrap_or(""));
     });
 }
 
@@ -462,7 +467,12 @@ nodes:
 start: ask
 ";
 
-fn vote(question: &runtime_core::record::Interrupt, user: &str, groups: &[&str], choice: &str) -> runtime_core::event::AnswerInput {
+fn vote(
+    question: &runtime_core::record::Interrupt,
+    user: &str,
+    groups: &[&str],
+    choice: &str,
+) -> runtime_core::event::AnswerInput {
     let by = Principal { user: user.to_owned(), groups: groups.iter().map(|group| (*group).to_owned()).collect() };
     runtime_core::event::AnswerInput { by, ..yes(question, json!({"choice": choice})) }
 }

@@ -35,7 +35,8 @@ fn b01_finish_order_shows_in_the_stream_and_not_in_the_state() {
             out(json!({"docs": ["2"]}))
         });
         lab.function("qa", |ctx| async move { out(json!({"reply": ctx.get("docs").to_string()})) });
-        let (outcome, events) = lab.stream(json!({}), RunOptions::default(), modes(&[Mode::Updates, Mode::Values])).await;
+        let (outcome, events) =
+            lab.stream(json!({}), RunOptions::default(), modes(&[Mode::Updates, Mode::Values])).await;
         assert_eq!(outcome, Outcome::Success);
         expect![[r#"
             values {}
@@ -46,7 +47,8 @@ fn b01_finish_order_shows_in_the_stream_and_not_in_the_state() {
             values {"docs":["1","2"]}
             updates {"qa":{"reply":"[\"1\",\"2\"]"}}
             values {"docs":["1","2"],"reply":"[\"1\",\"2\"]"}
-        "#]].assert_eq(&events_text(&events));
+        "#]]
+        .assert_eq(&events_text(&events));
     });
 }
 
@@ -108,7 +110,8 @@ fn b04_a_join_in_a_loop_rearms_and_the_cache_spares_the_node() {
         lab.thread = runtime_core::ids::ThreadId::new("other").unwrap();
         let (_, events) = lab.stream(json!({"query": "q"}), RunOptions::default(), modes(&[Mode::Updates])).await;
         assert!(!lab.ran().contains("rewrite"), "another thread is served from the cache too");
-        let cached = events_text(&events).lines().filter(|line| line.contains(r#""__metadata__":{"cached":true}"#)).count();
+        let cached =
+            events_text(&events).lines().filter(|line| line.contains(r#""__metadata__":{"cached":true}"#)).count();
         assert_eq!(cached, 2, "both visits are marked");
         lab.thread = runtime_core::ids::ThreadId::new("third").unwrap();
         assert_eq!(lab.start(json!({"query": "another"})).await, Outcome::Success);
@@ -120,7 +123,9 @@ fn b04_a_join_in_a_loop_rearms_and_the_cache_spares_the_node() {
 fn b04_without_a_cache_the_node_runs_each_time() {
     on_every_store(|mut lab| async move {
         lab.graph(&LOOPING.replace(", CACHE", "")).writes("noop", json!({})).writes("rewrite", json!({}));
-        lab.writes("r1", json!({"docs": ["1"]})).writes("r2", json!({"docs": ["2"]})).writes("decide", json!({"round": 1}));
+        lab.writes("r1", json!({"docs": ["1"]}))
+            .writes("r2", json!({"docs": ["2"]}))
+            .writes("decide", json!({"round": 1}));
         assert_eq!(lab.start(json!({"query": "q"})).await, Outcome::Success);
         assert_eq!(lab.ran(), "rewrite analyze r2 r1 decide rewrite analyze r2 r1 decide");
     });
@@ -194,7 +199,8 @@ start: up
             updates {"side":null}
             updates {"other":null}
             updates {"down":null}
-        "#]].assert_eq(&events_text(&events));
+        "#]]
+        .assert_eq(&events_text(&events));
     });
 }
 
@@ -386,7 +392,10 @@ start: a
             out(json!({"items": {"$overwrite": ["json"]}}))
         });
         assert_eq!(lab.start(json!({"items": ["start"]})).await, Outcome::Success);
-        assert_eq!((lab.bench.acts().join(" "), lab.values().await["items"].clone()), (r#"["typed"]"#.to_owned(), json!(["json"])));
+        assert_eq!(
+            (lab.bench.acts().join(" "), lab.values().await["items"].clone()),
+            (r#"["typed"]"#.to_owned(), json!(["json"]))
+        );
     });
 }
 
@@ -404,7 +413,12 @@ nodes:
   second: {function: second, then: third}
   third: {function: third, then: end}
 start: first
-".replace("first: {function: first, then: end}", "first: {function: first, then: [{when: \"name == 1\", to: second}, {to: end}]}").as_str(),
+"
+            .replace(
+                "first: {function: first, then: end}",
+                "first: {function: first, then: [{when: \"name == 1\", to: second}, {to: end}]}",
+            )
+            .as_str(),
         );
         lab.function("first", |ctx| async move {
             let client = ctx.get("client").clone();

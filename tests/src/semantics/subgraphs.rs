@@ -50,12 +50,18 @@ fn b13_a_child_sets_a_key_that_only_the_parent_has() {
     for scope in ["call", "thread"] {
         on_every_store(|mut lab| async move {
             lab.graph("{graph: child, state: {mine: {}}, nodes: {a: {function: a, then: b}, b: {function: b, then: end}}, start: a}");
-            lab.graph(&PARENT.replace("graph: child,", &format!("graph: child, scope: {scope},")).replace("\"false\"", "only_here == 'set'").replace("only_here: {}", "only_here: {default: none}"));
+            lab.graph(
+                &PARENT
+                    .replace("graph: child,", &format!("graph: child, scope: {scope},"))
+                    .replace("\"false\"", "only_here == 'set'")
+                    .replace("only_here: {}", "only_here: {default: none}"),
+            );
             lab.writes("a", json!({"mine": 1})).writes("target", json!({"log": ["target"]}));
             lab.function("b", |_| async { to_parent(json!({"only_here": "set"}), &[], true) });
             assert_eq!(lab.start(json!({})).await, Outcome::Success);
             assert_eq!(lab.values().await, json!({"only_here": "set", "log": ["target"]}), "{scope}");
-            let child = lab.state().await.frames.get("sub").map(|frame| runtime_core::channels::values(&frame.channels));
+            let child =
+                lab.state().await.frames.get("sub").map(|frame| runtime_core::channels::values(&frame.channels));
             assert_eq!(child, (scope == "thread").then(|| json!({"mine": 1})), "the child's own state is as it was");
         });
     }
@@ -152,7 +158,8 @@ start: fan
         let open = lab.open().await;
         assert_eq!(open.len(), 5);
         assert_eq!(lab.live().await.interrupts.len(), 5, "each child's question counts for the parent");
-        let mut answers: Vec<_> = open.iter().map(|question| yes(question, json!(question.title.to_uppercase()))).collect();
+        let mut answers: Vec<_> =
+            open.iter().map(|question| yes(question, json!(question.title.to_uppercase()))).collect();
         answers.reverse();
         let (_, ended) = lab.answer(answers).await.unwrap();
         assert_eq!(ended.unwrap().outcome, Outcome::Success);
@@ -196,7 +203,9 @@ fn b60_a_child_of_the_thread_keeps_its_state_over_a_loop() {
         on_every_store(|mut lab| {
             let expected = expected.clone();
             async move {
-                lab.graph("{graph: child, state: {n: {merge: sum}}, nodes: {add: {function: add, then: end}}, start: add}");
+                lab.graph(
+                    "{graph: child, state: {n: {merge: sum}}, nodes: {add: {function: add, then: end}}, start: add}",
+                );
                 lab.graph(&format!(
                     "
 graph: parent
@@ -235,7 +244,8 @@ start: sub
         );
         lab.writes("add", json!({"n": 1})).writes("noop", json!({}));
         assert_eq!(lab.start(json!({})).await, Outcome::Success);
-        let first_again = lab.history().await.iter().find(|c| c.frame.plan.tasks.iter().any(|t| &*t.node == "again")).unwrap().id;
+        let first_again =
+            lab.history().await.iter().find(|c| c.frame.plan.tasks.iter().any(|t| &*t.node == "again")).unwrap().id;
         assert_eq!(lab.replay(first_again).await, Some(Outcome::Success));
         assert_eq!(lab.values().await["seen"], json!([1, 2, 3]), "not 4 and 5");
         let entry = lab.history().await[0].id;
@@ -247,7 +257,9 @@ start: sub
 #[test]
 fn several_tasks_visit_a_kept_child_one_after_the_other() {
     on_every_store(|mut lab| async move {
-        lab.graph("{graph: child, state: {n: {merge: sum}, by: {}}, nodes: {add: {function: add, then: end}}, start: add}");
+        lab.graph(
+            "{graph: child, state: {n: {merge: sum}, by: {}}, nodes: {add: {function: add, then: end}}, start: add}",
+        );
         lab.graph(
             "
 graph: parent
@@ -361,6 +373,9 @@ fn children_go_on_after_a_restart() {
         let store = Arc::clone(&lab.store);
         lab.restart_over(store);
         assert_eq!(lab.answer_all(json!("go")).await, Outcome::Success);
-        assert_eq!((lab.values().await["log"].clone(), lab.ran()), (json!(["one", "go"]), "beside one two two join".to_owned()));
+        assert_eq!(
+            (lab.values().await["log"].clone(), lab.ran()),
+            (json!(["one", "go"]), "beside one two two join".to_owned())
+        );
     });
 }

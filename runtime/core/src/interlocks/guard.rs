@@ -68,7 +68,9 @@ impl Policy for DefaultPolicy {
                 quorum: 1,
                 four_eyes: false,
             },
-            (_, Some("staging" | "sandbox" | "development" | "test")) => Decision::Allow { rule: "staging-changes".to_owned() },
+            (_, Some("staging" | "sandbox" | "development" | "test")) => {
+                Decision::Allow { rule: "staging-changes".to_owned() }
+            }
             (_, Some(env)) => deny(call, &format!("environment `{env}` has no rule that allows changes")),
             (_, None) => deny(call, "it changes state and names no environment: set `env` on the node"),
         }

@@ -70,7 +70,9 @@ type Act = (&'static str, fn(&mut Bench) -> String);
 
 const EVENTS: [Act; 15] = [
     ("start", Bench::start),
-    ("continue", |bench| bench.ask(Command::Continue { run: RunId(8), options: RunOptions::default(), steer: Steer::default() })),
+    ("continue", |bench| {
+        bench.ask(Command::Continue { run: RunId(8), options: RunOptions::default(), steer: Steer::default() })
+    }),
     ("answer", answer),
     ("wake", |bench| bench.ask(Command::Wake { run: RunId(9) })),
     ("cancel", |bench| bench.ask(Command::Cancel { why: "no".to_owned() })),
@@ -185,7 +187,8 @@ fn every_standing_meets_every_event() {
           wake: reply
           cancel: refuse(the thread has no active run)
           drain: refuse(the thread has no active run)
-    "#]].assert_eq(&matrix);
+    "#]]
+    .assert_eq(&matrix);
 }
 
 #[test]
