@@ -18,7 +18,7 @@ use crate::record::{
     Hop, Multitask, Op, Outcome, Plan, PlannedTask, QueuedRun, RunAccepted, RunKind, RunOptions, Source, TimerKey,
 };
 use crate::run::{Run, View, root};
-use crate::settle::as_finished;
+use crate::superstep::as_finished;
 use crate::state::{TaskStatus, is_below};
 
 /// Runs that may wait on one thread.

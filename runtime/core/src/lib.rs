@@ -10,7 +10,9 @@ mod dispatch;
 pub mod effect;
 pub mod error;
 pub mod event;
+mod failures;
 mod finish;
+mod frames;
 pub mod ids;
 pub mod interlocks;
 mod kinds;
@@ -24,6 +26,7 @@ pub mod scope;
 mod settle;
 pub mod state;
 pub mod stream;
+mod superstep;
 #[cfg(test)]
 mod tests;
 
