@@ -51,7 +51,7 @@ pub(crate) struct Args {
     #[arg(long)]
     program: Option<PathBuf>,
     /// Cargo profile of our own program.
-    #[arg(long, default_value = "release")]
+    #[arg(long, default_value = "dist")]
     profile: String,
     /// Seconds a cell may take before it is ended and counts as failed.
     #[arg(long, default_value_t = 180)]

@@ -118,7 +118,7 @@ pub(crate) const STAGES: &[Stage] = &[
         "sim",
         "the engine in seeded worlds full of faults: same end, no repeated effect, no stale writer",
         &[tools::CC],
-        Work::Program(&["cargo", "run", "--locked", "--profile", "ci", "--package", "sim", "--", "--seeds", SIM_SEEDS]),
+        Work::Program(&["cargo", "run", "--locked", "--release", "--package", "sim", "--", "--seeds", SIM_SEEDS]),
     )
     .only_in_full_runs(),
     Stage::heavy(
