@@ -398,7 +398,7 @@ impl Engine {
         thread: &ThreadId,
         supersteps: Vec<Vec<Edit>>,
     ) -> Result<CheckpointId, EngineFault> {
-        if let Some(why) = bulk_problem(&supersteps) {
+        if let Some(why) = runtime_core::bulk_problem(&supersteps) {
             return Err(EngineFault::Refused(runtime_core::effect::Refusal::Invalid(TaskError::invalid(why))));
         }
         self.edit(thread, Command::Update { ns: "".into(), supersteps, at: None }).await
@@ -673,28 +673,6 @@ impl Engine {
             settings: self.services.settings,
         }))
     }
-}
-
-/// Why a bulk update is not one, if so.
-fn bulk_problem(supersteps: &[Vec<Edit>]) -> Option<String> {
-    if supersteps.is_empty() {
-        return Some("a bulk update needs at least one superstep".to_owned());
-    }
-    for (index, superstep) in supersteps.iter().enumerate() {
-        let special = superstep.iter().any(|edit| {
-            edit.as_node.as_deref().is_some_and(|node| matches!(node, runtime_core::END | runtime_core::START))
-        });
-        if superstep.is_empty() {
-            return Some(format!("superstep {index} of the bulk update has no edit"));
-        }
-        if superstep.iter().any(|edit| edit.as_node.is_none()) {
-            return Some(format!("superstep {index} of the bulk update has an edit without `as_node`"));
-        }
-        if special && superstep.len() > 1 {
-            return Some(format!("superstep {index} of the bulk update mixes `start` or `end` with other nodes"));
-        }
-    }
-    None
 }
 
 fn refused(text: String) -> EngineFault {

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::channels::{self, Change, Channels};
 use crate::error::{ErrorClass, TaskError};
 use crate::ids::{CallIx, CheckpointId, InterruptId, Name, Ns, RunId, TaskId, Timestamp};
+use crate::journal::{apply_task, question_head};
 use crate::record::{
     Answer, CallHead, CallOutcome, Hop, Interrupt, InterruptKind, Op, Outcome, Plan, QueuedRun, Record, RunKind,
     RunOptions, Source, Timer, TimerKey,
@@ -192,7 +193,7 @@ impl TaskState {
         self.calls.get(&ix)
     }
 
-    fn entry(&mut self, ix: CallIx, head: Option<&CallHead>) -> Option<&mut CallEntry> {
+    pub(crate) fn entry(&mut self, ix: CallIx, head: Option<&CallHead>) -> Option<&mut CallEntry> {
         if let Some(head) = head {
             let generation = self.generation;
             self.calls.entry(ix).or_insert_with(|| CallEntry::new(head.clone(), generation));
@@ -524,89 +525,6 @@ pub fn is_below(inner: &str, outer: &str) -> bool {
         Some(rest) if outer.is_empty() => !rest.is_empty(),
         Some(rest) => rest.starts_with('|'),
         None => false,
-    }
-}
-
-fn question_head(interrupt: &Interrupt) -> CallHead {
-    CallHead {
-        kind: crate::record::CallKind::Question,
-        target: interrupt.node.clone(),
-        digest: interrupt.digest.clone(),
-        effect: graphs::EffectClass::ReadOnly,
-    }
-}
-
-fn apply_task(task: &mut TaskState, op: &Op) {
-    match op {
-        Op::TaskFinished { changes, route, cached, .. } => {
-            // A handled failure is one that was recorded just before: its error stays to be seen.
-            if task.status != TaskStatus::Failed {
-                task.error = None;
-            }
-            task.status = TaskStatus::Finished { changes: changes.clone(), route: route.clone(), cached: *cached };
-        }
-        Op::AttemptFailed { error, .. } => {
-            task.attempts += 1;
-            task.error = Some(error.clone());
-            cut_journal(task);
-            forget_wait(task);
-        }
-        Op::TaskFailed { error, .. } => {
-            task.attempts += 1;
-            task.error = Some(error.clone());
-            task.status = TaskStatus::Failed;
-        }
-        Op::TaskReset { .. } => {
-            task.status = TaskStatus::Pending;
-            task.attempts = 0;
-            cut_journal(task);
-            forget_wait(task);
-            reopen_failed_call(task);
-        }
-        Op::CallPlanned { ix, head, .. } => drop(task.entry(*ix, Some(head)).map(|entry| entry.begun)),
-        Op::CallBegun { ix, head, .. } => {
-            if let Some(entry) = task.entry(*ix, Some(head)) {
-                entry.head = head.clone();
-                entry.begun = true;
-                entry.doubt = None;
-                entry.outcome = None;
-            }
-        }
-        Op::CallEnded { ix, head, outcome, .. } => {
-            let attempt = task.attempts;
-            if let Some(entry) = task.entry(*ix, head.as_ref()) {
-                entry.outcome = Some(outcome.clone());
-                entry.attempt = attempt;
-            }
-        }
-        _ => {}
-    }
-}
-
-/// After a failed attempt the calls behind the first failed one belong to the past: they may come out otherwise now.
-fn cut_journal(task: &mut TaskState) {
-    let failed = task.calls.iter().find(|(_, call)| matches!(call.outcome, Some(CallOutcome::Err(_))));
-    let Some(first) = failed.map(|(ix, _)| *ix) else { return };
-    let before = task.calls.len();
-    task.calls.retain(|ix, _| *ix <= first);
-    if task.calls.len() < before {
-        task.generation += 1;
-    }
-}
-
-/// A `wait` that is tried again waits again.
-fn forget_wait(task: &mut TaskState) {
-    task.calls.retain(|_, call| !crate::dispatch::is_wait(&call.head));
-}
-
-/// A task that is reset makes its failed call again, unless nobody knows whether it happened: then it is in doubt.
-fn reopen_failed_call(task: &mut TaskState) {
-    for call in task.calls.values_mut() {
-        if let Some(CallOutcome::Err(error)) = &call.outcome {
-            call.begun = call.begun && error.class.leaves_doubt();
-            call.doubt = None;
-            call.outcome = None;
-        }
     }
 }
 
