@@ -13,6 +13,7 @@ pub mod error;
 pub mod event;
 mod failures;
 mod finish;
+mod fold;
 mod frames;
 pub mod ids;
 pub mod interlocks;
