@@ -13,7 +13,7 @@ fn blocks(text: &str, word: &str) -> Vec<String> {
     let mut block: Option<String> = None;
     for line in text.lines() {
         match &mut block {
-            Some(lines) if line == "```" => found.extend(std::mem::take(lines).into()),
+            Some(lines) if line == "```" => found.push(std::mem::take(lines)),
             Some(lines) => lines.extend([line, "\n"]),
             None if line == open => block = Some(String::new()),
             None => {}
