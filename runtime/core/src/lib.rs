@@ -2,6 +2,8 @@
 //!
 //! [`record`] says what is written, [`state`] folds it, [`run`] decides.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
 mod budget;
 mod calls;
 pub mod channels;
