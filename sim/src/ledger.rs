@@ -34,7 +34,9 @@ impl Ledger {
         self.effects.iter().find_map(|(logical, (effect, keys))| {
             let changed = keys.iter().any(|key| Some(key) != keys.first());
             match effect {
-                EffectClass::AtMostOnce if keys.len() > 1 => Some(format!("once-only {logical} happened {} times", keys.len())),
+                EffectClass::AtMostOnce if keys.len() > 1 => {
+                    Some(format!("once-only {logical} happened {} times", keys.len()))
+                }
                 EffectClass::Idempotent if changed => Some(format!("{logical} changed its key: {keys:?}")),
                 _ => None,
             }

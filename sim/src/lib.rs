@@ -27,14 +27,10 @@ pub struct Summary {
     pub violation: Option<(u64, String)>,
 }
 
-/// Final channel values, with `log` sorted: branches may finish in another superstep order after faults, never with
-/// other values.
+/// Final channel values.
 fn outcome(end: &End) -> BTreeMap<String, Value> {
     let Some(root) = end.state.root() else { return BTreeMap::new() };
-    root.channels
-        .iter()
-        .map(|(name, slot)| (name.to_string(), Value::clone(&slot.value)))
-        .collect()
+    root.channels.iter().map(|(name, slot)| (name.to_string(), Value::clone(&slot.value))).collect()
 }
 
 /// Runs one seed with faults and holds it against the same seed without.

@@ -23,7 +23,10 @@ fn main() -> ExitCode {
 fn one(seed: u64) -> ExitCode {
     match check_seed(seed, Weakness::None) {
         Ok(end) => {
-            println!("seed {seed}: {} steps, {} faults, {} effects, trace {:016x}", end.steps, end.faults, end.effects, end.trace);
+            println!(
+                "seed {seed}: {} steps, {} faults, {} effects, trace {:016x}",
+                end.steps, end.faults, end.effects, end.trace
+            );
             ExitCode::SUCCESS
         }
         Err(why) => {
@@ -36,9 +39,8 @@ fn one(seed: u64) -> ExitCode {
 fn many(n_seeds: u64) -> ExitCode {
     let n_threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
     let share = n_seeds.div_ceil(n_threads);
-    let workers: Vec<_> = (0..n_threads)
-        .map(|at| std::thread::spawn(move || check_seeds(at * share, share, Weakness::None)))
-        .collect();
+    let workers: Vec<_> =
+        (0..n_threads).map(|at| std::thread::spawn(move || check_seeds(at * share, share, Weakness::None))).collect();
     let mut ok = true;
     let (mut seeds, mut faults, mut effects, mut doubts) = (0, 0, 0, 0);
     for worker in workers {

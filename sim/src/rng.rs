@@ -11,7 +11,7 @@ impl Rng {
     }
 
     /// 64 random bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -21,11 +21,11 @@ impl Rng {
 
     /// A number below `bound`; 0 for an empty range.
     pub fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound.max(1) as u64).unwrap_or(0)
+        usize::try_from(self.bits() % bound.max(1) as u64).unwrap_or(0)
     }
 
     /// True `percent` times of a hundred.
     pub fn percent(&mut self, percent: u8) -> bool {
-        self.next() % 100 < u64::from(percent)
+        self.bits() % 100 < u64::from(percent)
     }
 }

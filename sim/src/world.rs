@@ -128,7 +128,8 @@ impl World {
         let (calls, failures) = (rng.below(4), [0, 0, 20, 50][rng.below(4)]);
         let drawn = [rng.below(4), rng.below(60), rng.below(3), rng.below(30)];
         let level = |at: usize| if faults { u8::try_from(drawn[at]).unwrap_or(0) } else { 0 };
-        let knobs = Knobs { crash: level(0), lose_answer: level(1), steal: level(2), late_timer: level(3), calls, failures };
+        let knobs =
+            Knobs { crash: level(0), lose_answer: level(1), steal: level(2), late_timer: level(3), calls, failures };
         let disk = Disk { unfenced: weakness == Weakness::Unfenced, ..Disk::default() };
         let end = End { state: ThreadState::default(), trace: seed, faults: 0, doubts: 0, effects: 0, steps: 0 };
         Self {
@@ -166,7 +167,10 @@ impl World {
 
     fn finished(&self) -> bool {
         let last = self.disk.records.last().is_some_and(|record| {
-            record.ops.iter().any(|op| matches!(op, Op::RunEnded { outcome: Outcome::Success | Outcome::Failed(_), .. }))
+            record
+                .ops
+                .iter()
+                .any(|op| matches!(op, Op::RunEnded { outcome: Outcome::Success | Outcome::Failed(_), .. }))
         });
         last && self.started
     }
@@ -210,11 +214,12 @@ impl World {
             settings: Settings { grace: Duration::from_secs(30), seed: self.seed },
         });
         self.workers[at] = Worker { run: Some(run), ..Worker::default() };
-        let run = RunId(u128::from(self.rng.next()));
+        let run = RunId(u128::from(self.rng.bits()));
         if fresh {
             self.started = true;
             let graph = Arc::clone(&self.graph);
-            let command = Command::Start { run, graph, input: json!({}), options: RunOptions::default(), metadata: Value::Null };
+            let command =
+                Command::Start { run, graph, input: json!({}), options: RunOptions::default(), metadata: Value::Null };
             self.ask(at, command);
         } else if !over {
             self.ask(at, Command::Wake { run });
@@ -301,7 +306,10 @@ impl World {
     /// What a node does is a function of the seed, its name and its step: the same in every life.
     fn script(&self, dispatch: Dispatch) -> Node {
         let name = dispatch.graph.node(dispatch.node).map_or("", |node| node.name.as_str());
-        let breaks = dispatch.graph.node(dispatch.node).is_some_and(|n| matches!(&n.kind, graphs::Kind::Function(f) if f == "breaks"));
+        let breaks = dispatch
+            .graph
+            .node(dispatch.node)
+            .is_some_and(|n| matches!(&n.kind, graphs::Kind::Function(f) if f == "breaks"));
         let item = dispatch.vars.get("item").cloned().unwrap_or_default();
         let chance = hash(format!("{}/{name}/{}/{item}", dispatch.graph.name(), dispatch.step).as_bytes(), self.seed);
         let retries = dispatch.graph.node(dispatch.node).is_some_and(|node| !node.retry.is_empty());
@@ -310,7 +318,8 @@ impl World {
             (false, true) => 1 + u32::try_from(chance >> 20 & 1).unwrap_or(0),
             _ => 0,
         };
-        let calls = if self.knobs.calls == 0 { 0 } else { usize::try_from(chance >> 8).unwrap_or(0) % (self.knobs.calls + 1) };
+        let calls =
+            if self.knobs.calls == 0 { 0 } else { usize::try_from(chance >> 8).unwrap_or(0) % (self.knobs.calls + 1) };
         let ask_at = (chance >> 40).is_multiple_of(5).then_some(calls / 2);
         Node { dispatch, failing, calls, ask_at, at: 0, waiting: false, permit: None, sum: 0 }
     }
@@ -356,7 +365,8 @@ impl World {
         node.waiting = true;
         let ix = CallIx(u32::try_from(node.at).unwrap_or(u32::MAX));
         if node.ask_at == Some(node.at) {
-            let question = Question { title: "?".to_owned(), payload: json!(Self::logical(node, node.at)), ..Question::default() };
+            let question =
+                Question { title: "?".to_owned(), payload: json!(Self::logical(node, node.at)), ..Question::default() };
             return Some(Event::QuestionAsked { task, token, ix, question: Box::new(question) });
         }
         let effect = [EffectClass::AtMostOnce, EffectClass::Idempotent, EffectClass::ReadOnly][node.at % 3];
@@ -431,7 +441,7 @@ impl World {
             self.workers[at].inbox.push_back(Event::TimerFired { timer });
         } else if let Some(due) = self.disk.load().timers.values().min().copied() {
             self.now = self.now.max(due);
-            let run = RunId(u128::from(self.rng.next()));
+            let run = RunId(u128::from(self.rng.bits()));
             self.ask(at, Command::Wake { run });
         }
     }
@@ -464,7 +474,7 @@ impl World {
         };
         let by = Principal { user: "person".to_owned(), groups: Vec::new() };
         let answer = AnswerInput { id: question.id, digest: Some(question.digest.clone()), value, by };
-        let run = RunId(u128::from(self.rng.next()));
+        let run = RunId(u128::from(self.rng.bits()));
         self.ask(at, Command::Answer { run, answers: vec![answer], update: Value::Null });
     }
 }
