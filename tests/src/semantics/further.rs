@@ -367,3 +367,39 @@ fn a_fan_out_over_the_bound_fails_its_node_and_not_the_plan() {
         assert_eq!(lab.ran(), "");
     });
 }
+
+#[test]
+fn many_threads_on_many_workers_start_pause_and_end() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).build().unwrap();
+    runtime.block_on(async {
+        let mut lab = Lab::over(crate::open_store("memory", std::path::Path::new("")));
+        lab.graph("{graph: g, state: {log: {merge: append}}, nodes: {a: {function: a, then: b}, b: {set: {log: [b]}, then: end}}, start: a}");
+        lab.function("a", |ctx| async move {
+            let first = ask(&ctx, "one?").await?;
+            let second = ask(&ctx, "two?").await?;
+            out(json!({"log": [first, second]}))
+        });
+        lab.load_graphs().await;
+        let (engine, what) = (lab.engine(), lab.what(json!({}), RunOptions::default()));
+        let one = |n: u32| {
+            let (engine, mut start) = (engine.clone(), what.clone());
+            start.thread = ThreadId::new(&format!("t{n}")).unwrap();
+            async move {
+                let thread = start.thread.clone();
+                let mut ended = engine.start(start).await.unwrap().ended().await.unwrap();
+                while ended.outcome == Outcome::Interrupted {
+                    let state = engine.state(&thread).await.unwrap().unwrap();
+                    let answers = state.interrupts.values().map(|question| yes(question, json!(n))).collect();
+                    let (_, next) = engine.answer_and_join(&thread, answers, Value::Null).await.unwrap();
+                    ended = next.expect("the run goes on");
+                }
+                let values = runtime::view::live(&engine.state(&thread).await.unwrap().unwrap()).unwrap().values;
+                (ended.outcome, values["log"].clone())
+            }
+        };
+        let all: Vec<_> = (0..300).map(|n| tokio::spawn(one(n))).collect();
+        for (n, done) in all.into_iter().enumerate() {
+            assert_eq!(done.await.unwrap(), (Outcome::Success, json!([n, n, "b"])));
+        }
+    });
+}
