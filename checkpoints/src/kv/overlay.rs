@@ -29,7 +29,8 @@ impl Reader for Layer<'_> {
             let lower = self.below.scan(&rest, order, limit - page.entries.len())?;
             let next = lower.entries.last().filter(|_| lower.more).map(|(last, _)| rest.rest(last, order));
             let covered = covered(&rest, lower.entries.last().filter(|_| lower.more).map(|(k, _)| &k[..]), order);
-            let all = merge(self.map, &covered, order, lower.entries, limit, &mut page.entries);
+            let upper = (self.map, &covered, order);
+            let all = merge(upper, lower.entries, limit, &mut page.entries);
             page.more = !all || next.is_some();
             match next {
                 Some(next) if all && page.entries.len() < limit => rest = next,
@@ -53,15 +54,14 @@ fn covered(rest: &KeyRange, last: Option<&[u8]>, order: Order) -> KeyRange {
     }
 }
 
-/// Merges the entries of `map` in `range` with `lower` into `out` up to `limit`; false if something was left over.
+/// Merges a part of the map (map, range, order) with `lower` into `out` up to `limit`; false if something was left over.
 fn merge(
-    map: &WriteMap,
-    range: &KeyRange,
-    order: Order,
+    upper: (&WriteMap, &KeyRange, Order),
     lower: Vec<(Vec<u8>, Value)>,
     limit: usize,
     out: &mut Vec<(Vec<u8>, Value)>,
 ) -> bool {
+    let (map, range, order) = upper;
     let mut upper = map_range(map, range, order).peekable();
     let mut lower = lower.into_iter().peekable();
     loop {
