@@ -11,6 +11,8 @@ pub struct Disk {
     pub records: Vec<Record>,
     /// Skip the fence (a weakened world that must fail).
     pub unfenced: bool,
+    /// What recovery sees: the fold of the records.
+    pub state: ThreadState,
 }
 
 impl Disk {
@@ -25,13 +27,9 @@ impl Disk {
         let owns = if commit.claim { commit.epoch == epoch.next() } else { commit.epoch == epoch };
         let fits = owns && commit.seq == seq.next();
         if fits || self.unfenced {
+            self.state.apply_record(&commit.record);
             self.records.push(commit.record.clone());
         }
         fits || self.unfenced
-    }
-
-    /// What recovery sees.
-    pub fn load(&self) -> ThreadState {
-        ThreadState::replay(&self.records)
     }
 }

@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_run() {
         for seed in 0..200 {
-            let trace = |seed| World::new(seed, true, Weakness::None).run().map(|end| end.trace);
+            let trace = |seed| World::new(seed, true, Weakness::None).traced().run().map(|end| end.trace);
             assert_eq!(trace(seed), trace(seed), "seed {seed}");
         }
     }

@@ -94,6 +94,7 @@ pub struct World {
     rng: Rng,
     knobs: Knobs,
     weakness: Weakness,
+    traced: bool,
     graph: Arc<CompiledGraph>,
     disk: Disk,
     ledger: Ledger,
@@ -137,6 +138,7 @@ impl World {
             rng,
             knobs,
             weakness,
+            traced: false,
             graph,
             disk,
             ledger: Ledger::default(),
@@ -148,6 +150,13 @@ impl World {
         }
     }
 
+    /// Hashes everything that happens, to hold two runs of one seed against each other.
+    #[must_use]
+    pub fn traced(mut self) -> Self {
+        self.traced = true;
+        self
+    }
+
     /// Runs to the end; the error is the first violation.
     pub fn run(mut self) -> Result<End, String> {
         while self.end.steps < STEPS_MAX {
@@ -157,7 +166,7 @@ impl World {
                 return Err(what);
             }
             if self.finished() {
-                self.end.state = self.disk.load();
+                self.end.state = self.disk.state.clone();
                 self.end.effects = self.ledger.total();
                 return Ok(self.end);
             }
@@ -199,7 +208,7 @@ impl World {
 
     fn boot(&mut self, at: usize) {
         let (seq, epoch) = self.disk.head();
-        let state = self.disk.load();
+        let state = self.disk.state.clone();
         let fresh = self.disk.records.is_empty();
         let over = state.active_run().is_none() && state.interrupts.is_empty() && state.timers.is_empty() && !fresh;
         let thread = ThreadId::new("t").unwrap_or_else(|error| panic!("{error}"));
@@ -276,8 +285,9 @@ impl World {
     }
 
     fn perform(&mut self, at: usize, effect: Effect) {
-        let text = format!("{effect:?}");
-        self.end.trace = hash(text.as_bytes(), self.end.trace);
+        if self.traced {
+            self.end.trace = hash(format!("{effect:?}").as_bytes(), self.end.trace);
+        }
         let worker = &mut self.workers[at];
         match effect {
             Effect::Commit(commit) => {
@@ -439,7 +449,7 @@ impl World {
             let late = if self.rng.percent(self.knobs.late_timer) { Duration::from_secs(60) } else { Duration::ZERO };
             self.now = self.now.max(due.plus(late));
             self.workers[at].inbox.push_back(Event::TimerFired { timer });
-        } else if let Some(due) = self.disk.load().timers.values().min().copied() {
+        } else if let Some(due) = self.disk.state.timers.values().min().copied() {
             self.now = self.now.max(due);
             let run = RunId(u128::from(self.rng.bits()));
             self.ask(at, Command::Wake { run });
@@ -457,7 +467,7 @@ impl World {
 
     /// A careful person answers the first open question, after a look at the outside.
     fn person(&mut self, at: usize) {
-        let open = self.disk.load().interrupts.into_values().next();
+        let open = self.disk.state.interrupts.values().next().cloned();
         let Some(question) = open else { return };
         let value = match question.kind {
             InterruptKind::InDoubt => {

@@ -22,7 +22,7 @@ use crate::{shell, tidy};
 const MAX_SHOWN_LINES: usize = 400;
 
 /// Worlds of the stage `sim`.
-const SIM_SEEDS: &str = "100000";
+const SIM_SEEDS: &str = "1000000";
 
 /// The command of [`Work::Filtered`], but for the filter. The whole workspace, so that nothing is built twice.
 const FILTERED_TESTS: &[&str] =

@@ -87,6 +87,11 @@ fn expression() {
     check_body("expression", graphs::fuzz::expression);
 }
 
+#[test]
+fn stored_record() {
+    check_body("stored_record", checkpoints::fuzz::record);
+}
+
 fn check_body(target: &str, body: fn(&[u8])) {
     let corpus = corpus(target);
     assert!(!corpus.is_empty(), "fuzz/seeds/{target} holds no seed");
