@@ -36,7 +36,7 @@ pub struct CompiledGraph {
 /// change it; the order of nodes does, because it decides the order of writes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct GraphDigest(pub(crate) String);
+pub struct GraphDigest(#[serde(with = "crate::hex_form")] pub(crate) String);
 
 impl GraphDigest {
     /// The digest in hexadecimal.

@@ -22,6 +22,7 @@ mod editor;
 mod expr;
 mod flow;
 pub mod fuzz;
+pub mod hex_form;
 mod keys;
 #[cfg(test)]
 mod language_tests;

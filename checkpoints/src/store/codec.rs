@@ -58,3 +58,23 @@ pub(super) fn corrupt(key: &[u8], why: String) -> StoreError {
 pub(super) fn mismatch(thread: &ThreadId, seq: Seq, why: impl Into<String>) -> StoreError {
     StoreError::Corrupt { thread: thread.to_string(), seq, why: why.into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Held(#[serde(with = "graphs::hex_form")] String);
+
+    #[test]
+    fn stored_digests_are_raw_bytes_and_other_strings_stay() {
+        for (digits, len) in [("ab".repeat(32), 34), ("AB".repeat(32), 66), ("ab".repeat(31), 64), (String::new(), 1)] {
+            let held = Held(digits);
+            let body = encode(&held).unwrap();
+            assert_eq!(body.len(), len, "{held:?}");
+            assert_eq!(decode::<Held>(&body), Ok(held));
+        }
+    }
+}

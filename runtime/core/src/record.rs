@@ -251,6 +251,7 @@ pub struct CallHead {
     /// Tool, model or graph called.
     pub target: Name,
     /// SHA-256 of the canonical arguments, in hex.
+    #[serde(with = "graphs::hex_form")]
     pub digest: String,
     /// Whether it may be repeated.
     pub effect: EffectClass,
@@ -323,6 +324,7 @@ pub struct Interrupt {
     /// What is asked about, exactly.
     pub payload: Arc<Value>,
     /// SHA-256 of the canonical payload, in hex: an answer must carry it.
+    #[serde(with = "graphs::hex_form")]
     pub digest: String,
     /// Accepted values of `choice`; empty when the answer is free.
     pub choices: Vec<String>,
