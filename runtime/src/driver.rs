@@ -243,7 +243,9 @@ impl Driver {
                 return Some(Event::Asked { request, command: Box::new(command) });
             }
             Request::Subscribe(modes, sender) => self.listen(modes, sender),
-            Request::Join(sender) => self.joins.push((None, sender)),
+            Request::Join(sender) if self.run.state().active_run().is_some() => self.joins.push((None, sender)),
+            // Nothing is active: dropping the sender says so.
+            Request::Join(sender) => drop(sender),
             Request::Leave => self.subscribers.close(),
             Request::State(sender) => drop(sender.send(Box::new(self.run.state().clone()))),
         }
