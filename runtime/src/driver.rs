@@ -125,7 +125,10 @@ impl Driver {
                 Some(event) => event,
                 None if self.apply(Event::Idle) => continue,
                 None if self.may_park() => return Stop::Parked,
-                None => self.next_event().await,
+                None => {
+                    self.let_go_of_idle_joins();
+                    self.next_event().await
+                }
             };
             match event {
                 Ok(Some(event)) => drop(self.apply(event)),
@@ -218,6 +221,13 @@ impl Driver {
             && self.subscribers.is_empty()
     }
 
+    /// Nothing is active and everything is durable: who waits for whatever run there is, is told that there is none.
+    fn let_go_of_idle_joins(&mut self) {
+        if self.run.is_parked() && self.commit.is_none() {
+            self.joins.retain(|(run, _)| run.is_some());
+        }
+    }
+
     fn node_done(&mut self, done: NodeDone) -> Option<Event> {
         let (task, token, result) = done;
         if self.aborts.get(&task).is_some_and(|(known, _)| *known == token) {
@@ -243,9 +253,7 @@ impl Driver {
                 return Some(Event::Asked { request, command: Box::new(command) });
             }
             Request::Subscribe(modes, sender) => self.listen(modes, sender),
-            Request::Join(sender) if self.run.state().active_run().is_some() => self.joins.push((None, sender)),
-            // Nothing is active: dropping the sender says so.
-            Request::Join(sender) => drop(sender),
+            Request::Join(sender) => self.joins.push((None, sender)),
             Request::Leave => self.subscribers.close(),
             Request::State(sender) => drop(sender.send(Box::new(self.run.state().clone()))),
         }
