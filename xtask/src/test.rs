@@ -133,6 +133,24 @@ pub(crate) const STAGES: &[Stage] = &[
         &[("INTERLOCK_CUTS", "2000")],
         "package(checkpoints) & test(power_cuts_lose_nothing)",
     ),
+    Stage::light(
+        "failpoints",
+        "a process that dies around a commit loses nothing that was acknowledged",
+        &[tools::CC, tools::NEXTEST],
+        Work::Tests(&[
+            "cargo",
+            "nextest",
+            "run",
+            "--package",
+            "checkpoints",
+            "--features",
+            "failpoints",
+            "--locked",
+            "-E",
+            "test(deaths_around_a_commit)",
+        ]),
+    )
+    .only_in_full_runs(),
     Stage::heavy(
         "kills",
         "300 kills of a process with 100 threads lose and repeat nothing",

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use checkpoints::kv::{Durable, Engine, FjallEngine, Kv, KvError, Reader, SledEngine, SyncPolicy};
 
-use super::{Backend, Dice, Orders};
+use super::{Backend, Dice, Level, Orders};
 
 pub(crate) const TASKS: u64 = 4;
 /// Records of a task that stay; older ones are deleted in the commit that adds a new one.
@@ -25,7 +25,7 @@ fn child() {
     }
 }
 
-fn orders() -> Option<Orders> {
+pub(crate) fn orders() -> Option<Orders> {
     let var = |name: &str| std::env::var(name).ok();
     Some(Orders {
         folder: var("CHILD_FOLDER")?.into(),
@@ -37,6 +37,8 @@ fn orders() -> Option<Orders> {
             "EngineFlushOnly" => SyncPolicy::EngineFlushOnly,
             _ => SyncPolicy::Full,
         },
+        // Each child knows what it writes.
+        level: Level::Map,
     })
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 
 use checkpoints::kv::SyncPolicy;
 
-use super::{Backend, Dice, Orders, run, shim, verify};
+use super::{Backend, Dice, Level, Orders, run, shim, verify};
 
 /// Operations at which each fault happens.
 const POINTS: u64 = 24;
@@ -17,7 +17,7 @@ const NOT_OPENED: i32 = 3;
 const KILLS: u64 = 12;
 
 fn orders(folder: &std::path::Path, backend: Backend, seed: u64) -> Orders {
-    Orders { folder: folder.to_path_buf(), backend, seed, commits: 40, sync: SyncPolicy::Full }
+    Orders { folder: folder.to_path_buf(), backend, seed, commits: 40, sync: SyncPolicy::Full, level: Level::Map }
 }
 
 /// G11: `fault` at many operations of one run each.

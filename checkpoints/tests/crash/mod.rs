@@ -1,8 +1,11 @@
 //! Crash proof (G1, G11): cut the power, fail an operation, kill the process; open again; nothing acknowledged is missing.
 
 mod child;
+#[cfg(feature = "failpoints")]
+mod failpoints;
 mod faults;
 mod power;
+mod threads;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -18,6 +21,15 @@ const CUT: i32 = 99;
 pub(crate) enum Backend {
     Sled,
     Fjall,
+}
+
+/// What a child writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// Keys and values.
+    Map,
+    /// Records of threads.
+    Store,
 }
 
 /// A small generator; the sequences must be the same on every machine.
@@ -45,6 +57,7 @@ pub(crate) struct Orders {
     pub(crate) seed: u64,
     pub(crate) commits: u64,
     pub(crate) sync: SyncPolicy,
+    pub(crate) level: Level,
 }
 
 impl Orders {
@@ -59,8 +72,9 @@ impl Orders {
     /// The same test binary again, as the process that will crash.
     fn command(&self) -> Command {
         let mut command = Command::new(std::env::current_exe().unwrap());
+        let body = if self.level == Level::Map { "crash::child::child" } else { "crash::threads::child" };
         command
-            .args(["--exact", "crash::child::child", "--ignored", "--nocapture", "--test-threads=1"])
+            .args(["--exact", body, "--ignored", "--nocapture", "--test-threads=1"])
             .env("CHILD_FOLDER", &self.folder)
             .env("CHILD_BACKEND", format!("{:?}", self.backend))
             .env("CHILD_SEED", self.seed.to_string())
@@ -106,6 +120,9 @@ fn run(mut command: Command) -> Output {
 /// Opens the store of `orders` and checks it against the acknowledgements; the error says what is wrong.
 fn verify(orders: &Orders) -> Result<u64, String> {
     let _forking = FORKING.lock().unwrap_or_else(PoisonError::into_inner);
+    if orders.level == Level::Store {
+        return threads::check(orders);
+    }
     match orders.backend {
         Backend::Sled => verify_as::<checkpoints::kv::SledEngine>(orders),
         Backend::Fjall => verify_as::<checkpoints::kv::FjallEngine>(orders),

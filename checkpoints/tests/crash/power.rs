@@ -5,7 +5,7 @@ use std::path::Path;
 
 use checkpoints::kv::SyncPolicy;
 
-use super::{Backend, CUT, Dice, Orders, run, shim, verify};
+use super::{Backend, CUT, Dice, Level, Orders, run, shim, verify};
 
 /// Cuts per engine in the normal suite.
 const CUTS: u64 = 100;
@@ -24,36 +24,58 @@ struct Tally {
 
 #[test]
 fn power_cuts_lose_nothing_on_sled() {
-    check_power_cuts(Backend::Sled);
+    check_power_cuts(Backend::Sled, Level::Map);
 }
 
 #[test]
 fn power_cuts_lose_nothing_on_fjall() {
-    check_power_cuts(Backend::Fjall);
+    check_power_cuts(Backend::Fjall, Level::Map);
+}
+
+#[test]
+fn store_power_cuts_lose_nothing_on_sled() {
+    check_power_cuts(Backend::Sled, Level::Store);
+}
+
+#[test]
+fn store_power_cuts_lose_nothing_on_fjall() {
+    check_power_cuts(Backend::Fjall, Level::Store);
+}
+
+#[test]
+fn without_the_log_sync_power_cuts_lose_records() {
+    let tally = series((Backend::Sled, Level::Store), SyncPolicy::LogUnsynced, 60, false);
+    assert!(!tally.wrong.is_empty(), "the test would not notice a missing sync: {tally:?}");
 }
 
 #[test]
 fn without_the_log_sync_power_cuts_lose() {
-    let tally = series(Backend::Sled, SyncPolicy::LogUnsynced, 60, false);
+    let tally = series((Backend::Sled, Level::Map), SyncPolicy::LogUnsynced, 60, false);
     assert!(!tally.wrong.is_empty(), "the test would not notice a missing sync: {tally:?}");
 }
 
 #[test]
 fn without_the_sync_of_sleds_file_power_cuts_lose() {
-    let tally = series(Backend::Sled, SyncPolicy::EngineFlushOnly, 60, false);
+    let tally = series((Backend::Sled, Level::Map), SyncPolicy::EngineFlushOnly, 60, false);
     assert!(!tally.wrong.is_empty(), "the test would not notice a missing sync: {tally:?}");
 }
 
-fn check_power_cuts(backend: Backend) {
+fn check_power_cuts(backend: Backend, level: Level) {
     let cuts = std::env::var("INTERLOCK_CUTS").ok().map_or(CUTS, |n| n.parse().expect("INTERLOCK_CUTS is a number"));
-    let tally = series(backend, SyncPolicy::Full, cuts, true);
-    println!("G1 backend={backend:?} cuts={} acks={} wrong={}", tally.cuts, tally.acks, tally.wrong.len());
+    // The two levels share an engine's cuts.
+    let tally = series((backend, level), SyncPolicy::Full, cuts.div_ceil(2), true);
+    println!(
+        "G1 backend={backend:?} level={level:?} cuts={} acks={} wrong={}",
+        tally.cuts,
+        tally.acks,
+        tally.wrong.len()
+    );
     assert!(tally.acks > tally.cuts, "work was done: {tally:?}");
     assert!(tally.wrong.is_empty(), "{:#?}", tally.wrong);
 }
 
 /// Runs stores through cuts until `cuts` happened; every finding names the seed that shows it again.
-fn series(backend: Backend, sync: SyncPolicy, cuts: u64, keep_going: bool) -> Tally {
+fn series(what: (Backend, Level), sync: SyncPolicy, cuts: u64, keep_going: bool) -> Tally {
     let root = tempfile::tempdir().unwrap();
     let mut tally = Tally::default();
     let first = std::env::var("INTERLOCK_CUT_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1_u64);
@@ -62,7 +84,7 @@ fn series(backend: Backend, sync: SyncPolicy, cuts: u64, keep_going: bool) -> Ta
             break;
         }
         let folder = root.path().join(format!("store-{store}"));
-        one_store(&folder, backend, sync, store, &mut tally);
+        one_store(&folder, what, sync, store, &mut tally);
         if !tally.wrong.is_empty() && std::env::var_os("INTERLOCK_KEEP").is_some() {
             println!("kept: {}", root.keep().display());
             return tally;
@@ -74,12 +96,12 @@ fn series(backend: Backend, sync: SyncPolicy, cuts: u64, keep_going: bool) -> Ta
     tally
 }
 
-fn one_store(folder: &Path, backend: Backend, sync: SyncPolicy, store: u64, tally: &mut Tally) {
+fn one_store(folder: &Path, (backend, level): (Backend, Level), sync: SyncPolicy, store: u64, tally: &mut Tally) {
     let mut dice = Dice::new(store);
     let mut acks = 0;
     for cut in 0..CUTS_PER_STORE {
         let seed = store * CUTS_PER_STORE + cut;
-        let orders = Orders { folder: folder.to_path_buf(), backend, seed, commits: 120, sync };
+        let orders = Orders { folder: folder.to_path_buf(), backend, seed, commits: 120, sync, level };
         let at = if cut == 0 { 1 + dice.below(60) } else { 1 + dice.below(CUT_AT_MAX) };
         let mut command = orders.command();
         command
