@@ -8,6 +8,7 @@ use runtime_core::state::ThreadState;
 
 use crate::envelope::{Compression, Plain, Sealer, decompress};
 use crate::keys::KeyRing;
+use crate::store::codec::decode as decode_value;
 
 /// Longer inputs say nothing new.
 const INPUT_BYTES_MAX: usize = 1024 * 1024;
@@ -37,15 +38,15 @@ fn keyed() -> Option<Sealer> {
 }
 
 fn decode(body: &[u8]) {
-    if let Ok(record) = rmp_serde::from_slice::<Record>(body) {
-        let again = rmp_serde::to_vec(&record).ok().and_then(|body| rmp_serde::from_slice::<Record>(&body).ok());
+    if let Ok(record) = decode_value::<Record>(body) {
+        let again = rmp_serde::to_vec(&record).ok().and_then(|body| decode_value::<Record>(&body).ok());
         // NaN is not equal to itself; the printed forms are.
         assert_eq!(format!("{again:?}"), format!("{:?}", Some(&record)), "a record survives being stored");
         fold(&record);
     }
-    let _any = rmp_serde::from_slice::<ThreadState>(body);
-    let _any = rmp_serde::from_slice::<Interrupt>(body);
-    let _any = rmp_serde::from_slice::<ThreadRow>(body);
+    let _any = decode_value::<ThreadState>(body);
+    let _any = decode_value::<Interrupt>(body);
+    let _any = decode_value::<ThreadRow>(body);
 }
 
 /// A record that decodes must also fold.

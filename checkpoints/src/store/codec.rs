@@ -35,9 +35,14 @@ pub(super) fn open<T: DeserializeOwned>(sealer: &Sealer, key: &[u8], stored: &[u
     decode(&body).map_err(|e| corrupt(key, e))
 }
 
+/// Deepest nesting of a stored value. Reading recurses, and a thread's stack is small; JSON input is held to half of this.
+const DEPTH_MAX: usize = 256;
+
 /// The value of a body.
-pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
-    rmp_serde::from_slice(body).map_err(|e| format!("its content is unreadable: {e}"))
+pub(crate) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    let mut reader = rmp_serde::Deserializer::from_read_ref(body);
+    reader.set_max_depth(DEPTH_MAX);
+    T::deserialize(&mut reader).map_err(|e| format!("its content is unreadable: {e}"))
 }
 
 /// The error for a damaged entry; names the thread and the record where the key has them.

@@ -1,7 +1,7 @@
 //! The engine's store port over any ordered map of bytes.
 
 mod audit;
-mod codec;
+pub(crate) mod codec;
 mod commit;
 mod documents;
 mod fsck;
