@@ -88,10 +88,12 @@ impl Run {
                 "input must be a JSON object whose keys are channels or properties of the input schema".to_owned(),
             ));
         };
-        let known: Vec<&str> = graph.channels().iter().map(|channel| channel.name.as_str()).collect();
+        let mut known: Vec<&str> = graph.channels().iter().map(|channel| channel.name.as_str()).collect();
         if let Some(schema) = graph.input_schema() {
             schema.check(&input).map_err(|e| invalid(format!("input at `{}`: {}", e.pointer, e.message)))?;
-            return Ok(input);
+            let listed = schema.listed_properties().filter(|_| whole_input_channel(graph).is_none());
+            let Some(properties) = listed else { return Ok(input) };
+            known.extend(properties);
         }
         match map.keys().find(|key| !known.contains(&key.as_str())) {
             Some(key) => Err(invalid(format!("input has no channel `{key}`{}", plan::nearest(key, &known)))),

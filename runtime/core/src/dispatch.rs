@@ -234,7 +234,7 @@ impl Run {
             let timer = LiveTimer::Idle(starting.id, token);
             self.push(Effect::SetTimer { timer, at: self.now.plus(limit) });
         }
-        self.stream_task_start(&starting.ns, starting.id, &starting.vars);
+        self.stream_task_start(starting);
         Ok(())
     }
 

@@ -30,7 +30,7 @@ impl Run {
         let node = view.graph.node(starting.node).ok_or_else(|| TaskError::bug("a task lost its node"))?;
         let local = !matches!(node.kind, Kind::Agent(_) | Kind::Tool(_) | Kind::Function(_) | Kind::Spawn(_));
         if local {
-            self.stream_task_start(&starting.ns, starting.id, &starting.vars);
+            self.stream_task_start(starting);
         }
         match &node.kind {
             Kind::Agent(_) | Kind::Tool(_) | Kind::Function(_) | Kind::Spawn(_) => self.dispatch(starting),

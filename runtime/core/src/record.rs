@@ -214,6 +214,18 @@ pub enum Source {
     Fork,
 }
 
+impl Source {
+    /// LangGraph's word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::Loop => "loop",
+            Self::Update => "update",
+            Self::Fork => "fork",
+        }
+    }
+}
+
 /// What runs next, explicitly.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Plan {
