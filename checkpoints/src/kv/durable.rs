@@ -59,6 +59,8 @@ pub struct Statistics {
     pub commits: u64,
     /// Log frames synced; `commits / syncs` is the mean batch.
     pub syncs: u64,
+    /// Bytes of those frames with their padding; `bytes / syncs` is what a sync carries.
+    pub bytes: u64,
     /// Turns of the log taken over by the engine.
     pub turns: u64,
 }
@@ -80,6 +82,7 @@ pub(super) struct Shared<E> {
     pub(super) closed: OnceLock<KvError>,
     pub(super) commits: AtomicU64,
     pub(super) syncs: AtomicU64,
+    pub(super) bytes: AtomicU64,
     pub(super) n_turns: AtomicU64,
 }
 
@@ -122,6 +125,7 @@ impl<E: Engine> Durable<E> {
             closed: OnceLock::new(),
             commits: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
             n_turns: AtomicU64::new(0),
         });
         let (sender, receiver) = mpsc::channel(QUEUE_MAX);
@@ -135,6 +139,7 @@ impl<E: Engine> Durable<E> {
         Statistics {
             commits: self.shared.commits.load(Ordering::Relaxed),
             syncs: self.shared.syncs.load(Ordering::Relaxed),
+            bytes: self.shared.bytes.load(Ordering::Relaxed),
             turns: self.shared.n_turns.load(Ordering::Relaxed),
         }
     }
