@@ -19,7 +19,7 @@ use super::applier::Applier;
 use super::committer::{Committer, Job, Task};
 use super::log::CommitLog;
 use super::overlay::Layer;
-use super::{Engine, Folder, KeyRange, Kv, KvError, Order, Page, Reader, Txn, Value, WriteMap};
+use super::{Engine, Folder, KeyRange, Kv, KvError, Order, Page, Reader, Txn, Value, WriteMap, heap};
 
 /// Commits that wait for the committer; a writer beyond that waits for a place.
 const QUEUE_MAX: usize = 1_024;
@@ -131,6 +131,8 @@ impl<E: Engine> Durable<E> {
         let (sender, receiver) = mpsc::channel(QUEUE_MAX);
         let applier = Applier::start(shared.clone(), sender.downgrade())?;
         let committer = Committer::start(shared.clone(), opened.log, receiver, applier, options.turn_bytes)?;
+        // What engine and log were read with.
+        heap::give_back();
         Ok(Self { shared, jobs: Some(sender), committer: Some(committer) })
     }
 
