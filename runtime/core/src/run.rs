@@ -262,10 +262,14 @@ impl Run {
     }
 
     /// A run's tasks start only when its acceptance is durable; with `sync`, those of a superstep only when the checkpoint
-    /// they start from is.
+    /// they start from is; with `async`, when the one before that is.
     fn may_dispatch(&self) -> bool {
-        let sync = self.state.active_run().is_some_and(|run| run.options.durability == Durability::Sync);
-        self.log.floor_passed() && (!sync || self.log.barrier_passed())
+        let saved = match self.state.active_run().map(|run| run.options.durability) {
+            Some(Durability::Sync) => self.log.barrier_passed(),
+            Some(Durability::Async) => self.log.last_barrier_passed(),
+            Some(Durability::Exit) | None => true,
+        };
+        self.log.floor_passed() && saved
     }
 
     fn next_ready(&mut self) -> Option<TaskId> {
