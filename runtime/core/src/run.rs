@@ -387,10 +387,10 @@ impl Run {
     /// Supersteps the active run may take.
     pub(crate) fn recursion_limit(&mut self) -> u32 {
         let asked = self.state.active_run().and_then(|run| run.options.recursion_limit);
-        asked.unwrap_or_else(|| {
-            let root: Ns = "".into();
-            self.view(&root).map_or(RECURSION_DEFAULT, |view| view.graph.limits().recursion)
-        })
+        let known = self.views.get("").map(|view| view.graph.limits().recursion);
+        asked
+            .or(known)
+            .unwrap_or_else(|| self.view(&root()).map_or(RECURSION_DEFAULT, |view| view.graph.limits().recursion))
     }
 
     /// Ends the active run and starts the next queued one.
