@@ -1,10 +1,12 @@
 //! Values nested too deep are refused at every way in, before anything of them is stored; nothing overflows a stack.
 
+use std::sync::Arc;
+
 use graphs::EffectClass;
 use runtime::CallSpec;
 use runtime_core::deep::DEPTH_MAX;
-use runtime_core::event::{Edit, Question};
-use runtime_core::record::{CallKind, Outcome};
+use runtime_core::event::{Edit, Goto, NodeOutput, Question};
+use runtime_core::record::{CallKind, Hop, Outcome};
 use serde_json::{Map, Value, json};
 
 use crate::lab::*;
@@ -36,11 +38,17 @@ fn deep(lab: &mut Lab) {
         let levels = usize::try_from(ctx.get("levels").as_u64().unwrap_or(0)).unwrap_or(0);
         let spec = |args| CallSpec::new(CallKind::Tool, "s.t", args, EffectClass::ReadOnly);
         match ctx.get("how").as_str().unwrap_or("") {
-            "write" => Ok(runtime_core::event::NodeOutput {
+            "write" => Ok(NodeOutput {
                 writes: vec![("log".into(), nested(levels))],
                 ..Default::default()
             }),
-            "send" => send(json!({}), "work", &[nested(levels)]),
+            "send" => {
+                // Moved, never cloned: a clone goes as deep as the value.
+                let vars = Value::Object(Map::from_iter([("item".to_owned(), nested(levels))]));
+                let to = vec![Hop::Send("work".into(), Arc::new(vars))];
+                let goto = Some(Goto { to, also: true, parent: false });
+                Ok(NodeOutput { goto, ..NodeOutput::default() })
+            }
             "args" => {
                 ctx.call(spec(nested(levels)), |_| async move { Ok(Value::Null) }).await?;
                 out(json!({}))
@@ -134,7 +142,7 @@ fn what_is_as_deep_as_allowed_is_stored_and_read_back_everywhere() {
         lab.answer(vec![yes(&question, answer)]).await.unwrap();
         assert_eq!(lab.start(json!({"how": "result", "levels": levels})).await, Outcome::Success);
         assert_eq!(lab.start(json!({"how": "write", "levels": levels})).await, Outcome::Success);
-        let store = std::sync::Arc::clone(&lab.store);
+        let store = Arc::clone(&lab.store);
         lab.at_rest().await;
         lab.restart_over(store);
         assert_eq!(lab.values().await["x"], nested(levels));

@@ -99,7 +99,7 @@ fn a_budget_of_a_run_counts_since_the_threads_input() {
     for budget in ["usd_per_run: 0.45", "tokens_per_run: 120"] {
         on_every_store(|mut lab| async move {
             lab.graph(&format!(
-                "{{graph: g, state: {{n: {{merge: sum, default: 0}}}}, nodes: {{work: {{function: work, budget: {{{budget}, on_exceed: fail}}, then: ask}}, ask: {{approval: {{title: again}}, then: work}}}}, start: work}}"
+                "{{graph: g, state: {{n: {{merge: sum, default: 0}}}}, nodes: {{work: {{function: work, budget: {{{budget}, on_exceed: fail}}, then: ask}}, ask: {{approval: {{title: again}}, then: [{{when: \"n > 100\", to: end}}, {{to: work}}]}}}}, start: work}}"
             ));
             costly(&mut lab);
             assert_eq!(lab.start(json!({})).await, Outcome::Interrupted);
