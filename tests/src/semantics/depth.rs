@@ -38,10 +38,7 @@ fn deep(lab: &mut Lab) {
         let levels = usize::try_from(ctx.get("levels").as_u64().unwrap_or(0)).unwrap_or(0);
         let spec = |args| CallSpec::new(CallKind::Tool, "s.t", args, EffectClass::ReadOnly);
         match ctx.get("how").as_str().unwrap_or("") {
-            "write" => Ok(NodeOutput {
-                writes: vec![("log".into(), nested(levels))],
-                ..Default::default()
-            }),
+            "write" => Ok(NodeOutput { writes: vec![("log".into(), nested(levels))], ..Default::default() }),
             "send" => {
                 // Moved, never cloned: a clone goes as deep as the value.
                 let vars = Value::Object(Map::from_iter([("item".to_owned(), nested(levels))]));
