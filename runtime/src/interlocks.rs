@@ -112,7 +112,7 @@ async fn give(store: &dyn Store, key: &Name, account: &Name, spent: u64) -> Resu
         Err(StoreError::Missing(_)) => {
             let nothing =
                 Reservation { account: account.to_string(), key: key.to_string(), amount: 0, limit: u64::MAX };
-            drop(store.reserve(&nothing).await?);
+            let _granted = store.reserve(&nothing).await?;
             store.settle(account, key, spent).await.map(drop)
         }
         settled => settled.map(drop),
