@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::context::{Context, Waiting};
 use crate::engine::{Ended, Services};
+use crate::interlocks;
 use crate::ports::store::StoreError;
 use crate::subscribers::Subscribers;
 
@@ -230,6 +231,7 @@ impl Driver {
             && self.fresh.is_empty()
             && self.nodes.is_empty()
             && self.finished.is_empty()
+            && self.lookups.is_empty()
             && self.replies.is_empty()
             && self.subscribers.is_empty()
     }
@@ -310,6 +312,14 @@ impl Driver {
                     Event::CacheLooked { task, token, key, hit }
                 };
                 self.lookups.push(look.boxed());
+            }
+            Effect::Clear(asked) => {
+                let (store, now) = (Arc::clone(&self.services.store), self.services.clock.now());
+                self.lookups.push(interlocks::clear(store, now, self.run.thread().clone(), *asked).boxed());
+            }
+            Effect::Tell(ended) => {
+                let (store, now) = (Arc::clone(&self.services.store), self.services.clock.now());
+                self.lookups.push(interlocks::tell(store, now, self.run.thread().clone(), *ended).boxed());
             }
             Effect::CachePut { key, value, expires } => self.services.cache.put(key, value, expires),
             Effect::CacheRelease { key } => self.services.cache.release(&key),

@@ -99,6 +99,7 @@ fn timers(state: &ThreadState) -> Value {
         TimerKey::Retry(_) => "retry",
         TimerKey::Wait(_) => "wait",
         TimerKey::Expire(_) => "expire",
+        TimerKey::Settle => "settle",
     };
     state.timers.iter().map(|(key, at)| json!({"kind": word(key), "at": at.to_string()})).collect()
 }

@@ -136,7 +136,7 @@ impl Session {
     }
 
     /// Makes the graphs known that a stored one refers to, in the versions it was started with.
-    async fn fetch_graphs(&self, digest: &GraphDigest) -> Result<(), Failure> {
+    pub(crate) async fn fetch_graphs(&self, digest: &GraphDigest) -> Result<(), Failure> {
         let Some(Value::Object(links)) = self.store.document(&links_document(digest)).await? else { return Ok(()) };
         for linked in links.values().take(LINKS_MAX) {
             let Ok(digest) = serde_json::from_value::<GraphDigest>(linked.clone()) else { continue };

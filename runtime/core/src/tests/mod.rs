@@ -116,13 +116,20 @@ impl Bench {
             env: None,
             role: None,
             can_probe: false,
+            worst: Default::default(),
         };
         self.feed(Event::CallAsked { task, token, ix: CallIx(ix), request: Box::new(request) })
     }
 
     pub(crate) fn returned(&mut self, node: &str, ix: u32) -> String {
         let (task, token) = self.of(node);
-        self.feed(Event::CallDone { task, token, ix: CallIx(ix), outcome: CallOutcome::Ok(Arc::new(json!("ok"))) })
+        self.feed(Event::CallDone {
+            task,
+            token,
+            ix: CallIx(ix),
+            outcome: CallOutcome::Ok(Arc::new(json!("ok"))),
+            spent: None,
+        })
     }
 
     pub(crate) fn question(&mut self, node: &str, ix: u32) -> String {
