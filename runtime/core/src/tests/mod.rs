@@ -177,6 +177,8 @@ impl Bench {
             },
             Effect::RunEnded { outcome, .. } => format!("ended {}", outcome_word(&outcome)),
             Effect::Ask(_) => "ask".to_owned(),
+            Effect::Clear(_) => "clear".to_owned(),
+            Effect::Tell(_) => "tell".to_owned(),
         })
     }
 }
@@ -246,5 +248,10 @@ fn op_word(op: &Op) -> &'static str {
         Op::Tagged { .. } => "tagged",
         Op::Audited(_) => "audited",
         Op::Snapshot(_) => "snapshot",
+        Op::Held { .. } => "held",
+        Op::Charged { .. } => "charged",
+        Op::Settled { .. } => "settled",
+        Op::FrameHeld { .. } => "frame-held",
+        Op::Linked { .. } => "linked",
     }
 }
