@@ -10,6 +10,7 @@ use runtime_core::effect::{Dispatch, Verdict};
 use runtime_core::error::{ErrorClass, TaskError};
 use runtime_core::event::{CallRequest, Event, Probe, Question, Said, Token};
 use runtime_core::ids::{CallIx, Name, RunId, TaskId, ThreadId};
+use runtime_core::interlocks::guard::ToolFacts;
 use runtime_core::record::{Answer, CallKind, CallOutcome};
 use runtime_core::scope::TaskScope;
 use serde_json::{Map, Value};
@@ -47,12 +48,14 @@ pub struct CallSpec {
     pub env: Option<Name>,
     /// Role of the agent that asks.
     pub role: Option<Name>,
+    /// What is known about the tool.
+    pub tool: ToolFacts,
 }
 
 impl CallSpec {
     /// A call without environment or role.
     pub fn new(kind: CallKind, target: &str, args: Value, effect: EffectClass) -> Self {
-        Self { kind, target: target.into(), args, effect, env: None, role: None }
+        Self { kind, target: target.into(), args, effect, env: None, role: None, tool: ToolFacts::default() }
     }
 }
 
@@ -188,6 +191,7 @@ impl Context {
             env: spec.env,
             role: spec.role,
             can_probe: probe.is_some(),
+            tool: spec.tool,
         };
         let (task, token) = self.ids();
         let mut probe = probe;

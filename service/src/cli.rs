@@ -25,6 +25,7 @@ mod state;
 mod store;
 mod test;
 mod threads;
+mod tools;
 mod update;
 
 pub(crate) use follow::{Follow, first_of};
@@ -104,6 +105,7 @@ enum Command {
     Fsck(fsck::Fsck),
     Store(store::Store),
     Audit(audit::Audit),
+    Tools(tools::Tools),
     Mcp(mcp::Mcp),
     Completions(completions::Completions),
     /// Run a workload of the benchmarks and print its JSON line
@@ -242,6 +244,7 @@ fn dispatch(command: Command, app: &App) -> Result<Exit, Failure> {
         Command::Fsck(args) => on_runtime(fsck::run(args, app)),
         Command::Store(args) => on_runtime(store::run(args, app)),
         Command::Audit(args) => on_runtime(audit::run(args, app)),
+        Command::Tools(args) => on_runtime(tools::run(args, app)),
         Command::Mcp(args) => on_runtime(mcp::run(args, app)),
     }
 }

@@ -52,12 +52,14 @@ pub(crate) struct Failure {
     pub(crate) help: Option<String>,
     /// Diagnostics of a file, for machines; the message holds them for people.
     pub(crate) diagnostics: Option<Value>,
+    /// Another process has the store.
+    pub(crate) is_held: bool,
 }
 
 impl Failure {
     /// It was tried and failed.
     pub(crate) fn failed(message: impl Into<String>) -> Self {
-        Self { exit: Exit::Failed, message: message.into(), help: None, diagnostics: None }
+        Self { exit: Exit::Failed, message: message.into(), help: None, diagnostics: None, is_held: false }
     }
 
     /// It was asked for wrongly.
@@ -100,9 +102,8 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let failure = Self::failed(error.to_string());
         match error {
-            StoreError::Held { .. } => {
-                failure.help("one process at a time: wait for it, or choose another store with --store")
-            }
+            StoreError::Held { .. } => Self { is_held: true, ..failure }
+                .help("one process at a time: wait for it, or choose another store with --store"),
             StoreError::Corrupt { .. } => {
                 failure.help("`interlock fsck` lists everything that is wrong with the store")
             }

@@ -388,6 +388,7 @@ impl World {
             env: None,
             role: None,
             can_probe: false,
+            tool: Default::default(),
         };
         Some(Event::CallAsked { task, token, ix, request: Box::new(request) })
     }

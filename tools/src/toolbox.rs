@@ -9,10 +9,11 @@ use async_trait::async_trait;
 use graphs::EffectClass;
 use parking_lot::Mutex;
 use runtime_core::error::{ErrorClass, TaskError};
+use runtime_core::interlocks::guard::ToolFacts;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::hub::{CallOptions, Delivery, Effect, Hub, Progress, ToolError, ToolErrorClass, ToolOutcome};
+use crate::hub::{CallOptions, Delivery, Effect, Hub, Pin, Progress, ToolError, ToolErrorClass, ToolOutcome};
 use crate::policy::pattern_fits;
 
 /// Longest text of a failed tool that becomes an error message.
@@ -31,6 +32,8 @@ pub struct ToolRequest {
     pub key: String,
     /// Effect class the call was permitted with.
     pub effect: EffectClass,
+    /// The version of the tool that was permitted; no other one is called.
+    pub pin: Option<String>,
     /// Where steps of a long call are reported.
     pub progress: Option<mpsc::Sender<Value>>,
 }
@@ -57,12 +60,20 @@ pub trait ToolBox: Send + Sync + 'static {
     async fn call(&self, request: ToolRequest) -> Result<Value, TaskError>;
     /// Effect class of a tool, from declared configuration.
     async fn effect(&self, target: &str) -> Result<EffectClass, TaskError>;
+    /// What the guard wants to know of a tool, as it is now.
+    async fn facts(&self, _target: &str) -> Result<ToolFacts, TaskError> {
+        Ok(ToolFacts::default())
+    }
+    /// People have looked at this version of a tool: from now on it is the pinned one.
+    async fn accept(&self, _target: &str, _pin: &str) -> Result<(), TaskError> {
+        Ok(())
+    }
     /// Tools whose name fits one of the patterns.
     async fn list(&self, patterns: &[String]) -> Result<Vec<ToolBrief>, TaskError>;
 }
 
 /// Splits `server.tool`; the tool may contain dots, the server not.
-fn split(target: &str) -> Result<(&str, &str), TaskError> {
+pub(crate) fn split(target: &str) -> Result<(&str, &str), TaskError> {
     let parts = target.split_once('.').filter(|(server, tool)| !server.is_empty() && !tool.is_empty());
     parts.ok_or_else(|| TaskError::invalid(format!("`{target}` names no tool: write `server.tool`")))
 }
@@ -73,7 +84,12 @@ impl ToolBox for Hub {
         let (server, tool) = split(&request.target)?;
         let (progress, steps) = mpsc::channel(PROGRESS_QUEUE_MAX);
         let progress = request.progress.is_some().then_some(progress);
-        let options = CallOptions { idempotency_key: Some(request.key), progress, ..CallOptions::default() };
+        let options = CallOptions {
+            idempotency_key: Some(request.key),
+            progress,
+            expected_pin: request.pin.map(Pin::from_hex),
+            ..CallOptions::default()
+        };
         let call = Hub::call(self, server, tool, Arc::unwrap_or_clone(request.args), options);
         let outcome = with_steps(call, steps, request.progress.as_ref()).await;
         outcome
@@ -138,7 +154,7 @@ async fn with_steps<T>(
     }
 }
 
-fn effect_class(effect: Effect) -> EffectClass {
+pub(crate) fn effect_class(effect: Effect) -> EffectClass {
     match effect {
         Effect::ReadOnly => EffectClass::ReadOnly,
         Effect::Idempotent => EffectClass::Idempotent,
@@ -148,7 +164,7 @@ fn effect_class(effect: Effect) -> EffectClass {
 
 /// A failure of the hub as the runtime judges it. Where the request may have arrived and must not be made twice, nothing
 /// but "unknown" is true; where repeating is harmless, the cause decides.
-fn hub_error(error: &ToolError, effect: EffectClass) -> TaskError {
+pub(crate) fn hub_error(error: &ToolError, effect: EffectClass) -> TaskError {
     let in_doubt = error.delivery == Delivery::Unknown && effect == EffectClass::AtMostOnce;
     let class = match error.class {
         _ if in_doubt => ErrorClass::OutcomeUnknown,

@@ -27,7 +27,7 @@ use runtime_core::ids::{InterruptId, RunId, Seq, ThreadId, Timestamp};
 use runtime_core::record::{Commit, Record};
 use serde_json::Value;
 
-pub use audit::hash_of as audit_hash;
+pub use audit::{GENESIS, hash_of as audit_hash};
 pub use commit::RECORD_BYTES_MAX;
 pub use maintain::{Copied, copy_store};
 

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::channels::Change;
 use crate::error::TaskError;
 use crate::ids::{CallIx, CheckpointId, InterruptId, Name, Ns, RunId, Seq, TaskId};
+use crate::interlocks::guard::ToolFacts;
 use crate::record::{CallKind, CallOutcome, Hop, RunOptions, TimerKey};
 use crate::state::Frame;
 
@@ -178,6 +179,8 @@ pub struct CallRequest {
     pub role: Option<Name>,
     /// The node can find out whether an in-doubt call happened.
     pub can_probe: bool,
+    /// What the tool side knows about the tool.
+    pub tool: ToolFacts,
 }
 
 /// What a probe found.

@@ -240,6 +240,10 @@ impl ThreadState {
                     entry.interrupt = Some(id);
                     entry.asked += 1;
                     entry.expired = false;
+                    // An answer belongs to one question: a new one, answered or taken back, never inherits it.
+                    if interrupt.kind != InterruptKind::InDoubt {
+                        entry.answer = None;
+                    }
                 }
                 self.interrupts.insert(id, (**interrupt).clone());
             }

@@ -4,3 +4,5 @@ pub mod approval;
 pub mod breaker;
 pub mod gate;
 pub mod guard;
+pub mod plain;
+pub mod redact;

@@ -31,6 +31,17 @@ pub fn answer_value(answer: &Answer) -> Value {
     Value::Object(shown)
 }
 
+/// The id of a question about a call: it commits to the call, to how often it was asked about, and to the exact payload.
+pub(crate) fn question_id(
+    call: (TaskId, CallIx),
+    asked: (u32, u32),
+    kind: InterruptKind,
+    digest: &str,
+) -> InterruptId {
+    let named = format!("{}:{}:{}:{}:{kind:?}:{digest}", call.0, call.1.0, asked.0, asked.1);
+    InterruptId(xxhash_rust::xxh3::xxh3_128(named.as_bytes()))
+}
+
 impl Run {
     /// A node asks people from inside its code.
     pub(crate) fn question_asked(&mut self, task: TaskId, token: Token, ix: CallIx, question: &Question) {
@@ -77,11 +88,10 @@ impl Run {
         let ns = ns.clone();
         let digest = digest_of(&question.payload);
         let state = self.task(task);
-        let generation = state.map_or(0, |task| task.generation);
-        let asked = state.and_then(|task| task.call(ix)).map_or(0, |call| call.asked);
-        let named = format!("{task}:{}:{generation}:{asked}:{kind:?}:{digest}", ix.0);
+        let entry = state.and_then(|task| task.call(ix)).map(|call| (call.generation, call.asked));
+        let (generation, asked) = entry.unwrap_or_else(|| (state.map_or(0, |task| task.generation), 0));
         let interrupt = Interrupt {
-            id: InterruptId(xxhash_rust::xxh3::xxh3_128(named.as_bytes())),
+            id: question_id((task, ix), (generation, asked), kind, &digest),
             kind,
             ns: ns.clone(),
             task,

@@ -116,6 +116,7 @@ impl Bench {
             env: None,
             role: None,
             can_probe: false,
+            tool: Default::default(),
         };
         self.feed(Event::CallAsked { task, token, ix: CallIx(ix), request: Box::new(request) })
     }
