@@ -209,7 +209,11 @@ fn report(app: &App, failure: &Failure) -> Exit {
 fn trace() {
     let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).without_time();
     match std::env::var("INTERLOCK_LOG") {
-        Ok(filter) => builder.with_env_filter(tracing_subscriber::EnvFilter::new(filter)).init(),
+        // What tool servers say is logged by the hub, which knows their secrets, and not by the library below it.
+        Ok(filter) => {
+            let filter = tracing_subscriber::EnvFilter::new(format!("{filter},rmcp=error"));
+            builder.with_env_filter(filter).init();
+        }
         Err(_) => builder.with_max_level(tracing::Level::ERROR).init(),
     }
 }

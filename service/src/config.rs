@@ -327,7 +327,20 @@ mod tests {
     fn the_example_is_valid() {
         let config = Config::parse(include_str!("../interlock.example.yaml"), "example", Path::new("")).unwrap();
         assert_eq!((config.servers.len(), config.user.as_deref()), (1, Some("ann")));
-        assert_eq!((config.policy.rules.len(), config.policy.fallbacks.len()), (2, 2));
+        assert_eq!((config.policy.rules.len(), config.policy.fallbacks.len()), (4, 2));
+    }
+
+    #[test]
+    fn servers_are_pasted_as_editors_write_them() {
+        let pasted = [
+            r#"mcpServers: {"git": {"command": "uvx", "args": ["mcp-server-git"], "env": {"TOKEN": "${env:GIT_TOKEN}"}}}"#,
+            r#"{"mcpServers": {"git": {"type": "stdio", "command": "uvx", "args": [], "autoApprove": ["*"]}}}"#,
+            r#"servers: {"git": {"type": "http", "url": "https://git.example.test/mcp", "headers": {"Authorization": "Bearer ${GIT_TOKEN}"}}}"#,
+        ];
+        for text in pasted {
+            let config = Config::parse(text, "interlock.yaml", Path::new("")).unwrap();
+            assert_eq!(config.servers.iter().map(|server| server.name.as_str()).collect::<Vec<_>>(), ["git"], "{text}");
+        }
     }
 
     #[test]
@@ -386,7 +399,10 @@ mod tests {
         let text = "policy: {rules: [{name: all, decide: deny}]}\nenvironments: {production: {changes: ask, approvers: ['user:ann']}}\n";
         let policy = Config::parse(text, "c", Path::new("")).unwrap().policy;
         let names = |rules: &[Rule]| rules.iter().map(|rule| rule.name.clone()).collect::<Vec<_>>();
-        assert_eq!((names(&policy.rules), names(&policy.fallbacks)), (vec!["all".to_owned()], vec!["environment-production".to_owned()]));
+        assert_eq!(
+            (names(&policy.rules), names(&policy.fallbacks)),
+            (vec!["all".to_owned()], vec!["environment-production".to_owned()])
+        );
     }
 
     #[test]

@@ -46,6 +46,12 @@ async fn without_walls_the_same_attempts_get_through() {
             held.push(format!("{}: {:?} {:?}", row.id(), seen.arrived, seen.said));
         }
     }
-    assert!(held.len() <= HARMLESS_MAX, "{} of {} attempts have no teeth:\n{}", held.len(), rows.len(), held.join("\n"));
+    assert!(
+        held.len() <= HARMLESS_MAX,
+        "{} of {} attempts have no teeth:\n{}",
+        held.len(),
+        rows.len(),
+        held.join("\n")
+    );
     println!("G17 teeth=ok attempts={} got_through={}", rows.len(), rows.len() - held.len());
 }

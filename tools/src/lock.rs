@@ -417,8 +417,10 @@ mod tests {
     fn turned(value: &Value, turn: usize) -> String {
         match value {
             Value::Object(fields) => {
-                let mut parts: Vec<String> =
-                    fields.iter().map(|(key, field)| format!("{}:{}", Value::from(key.as_str()), turned(field, turn))).collect();
+                let mut parts: Vec<String> = fields
+                    .iter()
+                    .map(|(key, field)| format!("{}:{}", Value::from(key.as_str()), turned(field, turn)))
+                    .collect();
                 let by = turn % parts.len().max(1);
                 parts.rotate_left(by);
                 if turn % 2 == 1 {

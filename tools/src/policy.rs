@@ -9,9 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use graphs::EffectClass;
-use runtime_core::interlocks::guard::{
-    Approval, CallFacts, Decision, Hints, PRODUCTION, Policy, Unpinned, by_default,
-};
+use runtime_core::interlocks::guard::{Approval, CallFacts, Decision, Hints, PRODUCTION, Policy, Unpinned, by_default};
 use runtime_core::record::CallKind;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -312,7 +310,8 @@ impl RulePolicy {
     pub fn depends_on_arguments(&self, call: &CallFacts<'_>) -> bool {
         let env = self.environment(call);
         let rules = self.rules.iter().chain(&self.fallbacks);
-        let by_place = self.labels.values().any(|label| label.by_argument.is_some()) || !self.environment_arguments.is_empty();
+        let by_place =
+            self.labels.values().any(|label| label.by_argument.is_some()) || !self.environment_arguments.is_empty();
         (call.changes() && by_place && env.is_none())
             || rules.into_iter().any(|rule| !rule.args.is_empty() && rule.fits_beside_arguments(call, env.as_deref()))
     }
@@ -488,8 +487,7 @@ impl Rule {
         if let Some(bad) = self.args.keys().find(|pointer| !pointer.starts_with('/')) {
             return Some(format!("`{bad}` is not a JSON pointer; write `/{bad}`"));
         }
-        if let Some((pointer, problem)) =
-            self.args.iter().find_map(|(pointer, test)| Some((pointer, test.problem()?)))
+        if let Some((pointer, problem)) = self.args.iter().find_map(|(pointer, test)| Some((pointer, test.problem()?)))
         {
             return Some(format!("`{pointer}`: {problem}"));
         }
@@ -502,8 +500,7 @@ impl Rule {
     }
 
     fn patterns(&self) -> impl Iterator<Item = &String> {
-        let lists =
-            [&self.kinds, &self.tools, &self.envs, &self.agents, &self.roles, &self.graphs, &self.nodes];
+        let lists = [&self.kinds, &self.tools, &self.envs, &self.agents, &self.roles, &self.graphs, &self.nodes];
         lists.into_iter().flatten().flatten()
     }
 }
@@ -535,8 +532,7 @@ mod tests {
     const NO_HINTS: Hints = Hints { read_only: None, destructive: None, idempotent: None, open_world: None };
 
     fn facts<'a>(target: &'a str, args: &'a Value, effect: EffectClass, env: Option<&'a str>) -> CallFacts<'a> {
-        static NOTHING: ToolFacts =
-            ToolFacts { hints: NO_HINTS, version: Version::Unkept, computed_env: false };
+        static NOTHING: ToolFacts = ToolFacts { hints: NO_HINTS, version: Version::Unkept, computed_env: false };
         CallFacts {
             kind: CallKind::Tool,
             target,

@@ -158,7 +158,12 @@ impl Run {
     }
 
     /// Audits the intent of a call: written before it leaves.
-    pub(crate) fn audit_intent(&mut self, at: (TaskId, CallIx), call: (&CallHead, &Value, &Grant), request: &CallRequest) {
+    pub(crate) fn audit_intent(
+        &mut self,
+        at: (TaskId, CallIx),
+        call: (&CallHead, &Value, &Grant),
+        request: &CallRequest,
+    ) {
         let ((task, ix), (head, args, grant)) = (at, call);
         let detail = json!({
             "target": &*head.target, "kind": head.kind, "effect": head.effect, "env": grant.env,
@@ -170,7 +175,13 @@ impl Run {
     }
 
     /// Audits the outcome of a call that was let go, and labels the thread when a stranger's words are in it now.
-    pub(crate) fn audit_outcome(&mut self, at: (TaskId, CallIx), head: &CallHead, outcome: &CallOutcome, let_go: Option<LetGo>) {
+    pub(crate) fn audit_outcome(
+        &mut self,
+        at: (TaskId, CallIx),
+        head: &CallHead,
+        outcome: &CallOutcome,
+        let_go: Option<LetGo>,
+    ) {
         let (task, ix) = at;
         let ms = let_go.map(|let_go| u64::try_from((self.now.0 - let_go.at.0).max(0) / 1000).unwrap_or(0));
         let detail = json!({

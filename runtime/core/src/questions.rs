@@ -32,12 +32,7 @@ pub fn answer_value(answer: &Answer) -> Value {
 }
 
 /// The id of a question about a call: it commits to the call, to how often it was asked about, and to the exact payload.
-pub(crate) fn question_id(
-    call: (TaskId, CallIx),
-    asked: (u32, u32),
-    kind: InterruptKind,
-    digest: &str,
-) -> InterruptId {
+pub(crate) fn question_id(call: (TaskId, CallIx), asked: (u32, u32), kind: InterruptKind, digest: &str) -> InterruptId {
     let named = format!("{}:{}:{}:{}:{kind:?}:{digest}", call.0, call.1.0, asked.0, asked.1);
     InterruptId(xxhash_rust::xxh3::xxh3_128(named.as_bytes()))
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use checkpoints::store::{GENESIS, audit_hash};
+use checkpoints::store::ChainCheck;
 use clap::{Args, Subcommand};
 use runtime::ports::store::{AuditRecord, PAGE_MAX, Store, StoreError};
 use runtime_core::interlocks::plain;
@@ -31,7 +31,9 @@ pub(crate) struct Audit {
 #[derive(Debug, Subcommand)]
 enum AuditCommand {
     /// Print the last decisions
-    #[command(after_help = "Example:\n  interlock audit tail --lines 20 --tool 'warehouse.*'\n  interlock audit tail --follow --json")]
+    #[command(
+        after_help = "Example:\n  interlock audit tail --lines 20 --tool 'warehouse.*'\n  interlock audit tail --follow --json"
+    )]
     Tail {
         /// How many
         #[arg(long, short = 'n', default_value_t = 20)]
@@ -200,29 +202,14 @@ fn print_one(app: &App, record: &AuditRecord) {
 
 /// What one walk over the chain finds.
 struct Walk {
-    expected: (u64, String),
-    broken: Option<String>,
-    anchors: BTreeMap<u64, String>,
+    chain: ChainCheck,
     /// Calls that were let go and of which nothing was heard: their key to place and target.
     open: BTreeMap<String, (u64, String)>,
 }
 
 impl Walk {
     fn step(&mut self, record: &AuditRecord) {
-        let (seq, previous) = &self.expected;
-        if self.broken.is_none() && (record.seq, &record.previous) != (*seq, previous) {
-            self.broken = Some(format!("record {} does not follow record {}", record.seq, seq - 1));
-        }
-        if self.broken.is_none() && audit_hash(record) != record.hash {
-            self.broken = Some(format!("record {} was changed after it was written", record.seq));
-        }
-        if let Some(anchor) = self.anchors.remove(&record.seq)
-            && anchor != record.hash
-            && self.broken.is_none()
-        {
-            self.broken = Some(format!("record {} is not the one that the anchor knows", record.seq));
-        }
-        self.expected = (record.seq + 1, record.hash.clone());
+        self.chain.step(record);
         let detail = &record.entry.detail;
         let text = |key: &str| detail.get(key).and_then(Value::as_str).map(str::to_owned);
         match (record.entry.action.as_str(), text("call")) {
@@ -233,32 +220,21 @@ impl Walk {
             _ => {}
         }
     }
-
-    /// What is wrong once the chain is at its end.
-    fn problem(&self) -> Option<String> {
-        let cut = || {
-            let (seq, _) = self.anchors.iter().next()?;
-            Some(format!("record {seq} is missing: an anchor knows it and the chain ends at {}", self.expected.0 - 1))
-        };
-        self.broken.clone().or_else(cut)
-    }
 }
 
 async fn verify(store: &dyn Store, app: &App, anchors: &[PathBuf]) -> Result<Exit, Failure> {
     let anchors = anchors.iter().map(|file| read_anchors(file)).collect::<Result<Vec<_>, _>>()?;
     let anchors: BTreeMap<u64, String> = anchors.into_iter().flatten().collect();
     let n_anchors = anchors.len();
-    let mut walk = Walk { expected: (1, GENESIS.to_owned()), broken: None, anchors, open: BTreeMap::new() };
-    match each(store, 1, |record| walk.step(record)).await {
-        Ok(_) => {}
-        Err(failure) if walk.broken.is_none() => {
-            walk.broken = Some(format!("record {} cannot be read: {}", walk.expected.0, failure.message));
-        }
-        Err(_) => {}
+    let mut walk = Walk { chain: ChainCheck::new(anchors), open: BTreeMap::new() };
+    let walked = each(store, 1, |record| walk.step(record)).await;
+    if let Err(failure) = walked {
+        let next = walk.chain.head().0 + 1;
+        walk.chain.found(format!("record {next} cannot be read: {}", failure.message));
     }
-    let problem = match walk.problem() {
+    let problem = match walk.chain.problem() {
         Some(problem) => Some(problem),
-        None => head_problem(store, walk.expected.0 - 1).await?,
+        None => head_problem(store, walk.chain.head().0).await?,
     };
     tell(app, &walk, problem.as_deref(), n_anchors);
     Ok(if problem.is_some() { Exit::Failed } else { Exit::Done })
@@ -276,7 +252,7 @@ async fn head_problem(store: &dyn Store, n_records: u64) -> Result<Option<String
 }
 
 fn tell(app: &App, walk: &Walk, problem: Option<&str>, n_anchors: usize) {
-    let (n_records, hash) = (walk.expected.0 - 1, &walk.expected.1);
+    let (n_records, hash) = walk.chain.head();
     let open: Vec<Value> = walk
         .open
         .iter()

@@ -88,7 +88,8 @@ fn answer_with(id: &Value, answer: &Value) {
     } else if let Some(depth) = answer["depth"].as_u64() {
         let depth = usize::try_from(depth).unwrap_or(0);
         let deep = format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
-        let line = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":[],"structuredContent":{{"a":{deep}}}}}}}"#);
+        let line =
+            format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":[],"structuredContent":{{"a":{deep}}}}}}}"#);
         print_line(&line);
     } else if answer["env"] == true {
         let all: Vec<String> = std::env::vars().map(|(name, value)| format!("{name}={value}")).collect();

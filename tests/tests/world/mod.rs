@@ -91,7 +91,8 @@ impl Seen {
         let stopped = |record: &&Value| {
             let (action, detail) = (record["action"].as_str().unwrap_or(""), &record["detail"]);
             let named = detail["rule"].as_str().unwrap_or("");
-            matches!(action, "call.denied" | "call.asked") && (named == rule || named.split('+').any(|part| part == rule))
+            matches!(action, "call.denied" | "call.asked")
+                && (named == rule || named.split('+').any(|part| part == rule))
         };
         if rule != "none" && !self.audit.iter().any(|record| stopped(&record)) {
             let rules: Vec<String> =
@@ -274,7 +275,11 @@ impl Outside {
             }
             for (key, secret) in row.0["secrets"][name].as_object().into_iter().flatten() {
                 // Without walls it stands in the file, under a name that says nothing.
-                entry["env"] = if walls == Walls::Standing { json!({key: format!("${{{key}}}")}) } else { json!({"PLAIN": secret}) };
+                entry["env"] = if walls == Walls::Standing {
+                    json!({key: format!("${{{key}}}")})
+                } else {
+                    json!({"PLAIN": secret})
+                };
             }
             if let Some(effects) = row.0["effects"].get(name) {
                 entry["effects"] = effects.clone();
@@ -312,9 +317,12 @@ fn definition(short: &Value) -> Value {
         .map(|(name, kind)| (name.clone(), json!({"type": kind})))
         .collect();
     let mut annotations = json!({});
-    for (key, hint) in
-        [("reads", "readOnlyHint"), ("destructive", "destructiveHint"), ("idempotent", "idempotentHint"), ("open_world", "openWorldHint")]
-    {
+    for (key, hint) in [
+        ("reads", "readOnlyHint"),
+        ("destructive", "destructiveHint"),
+        ("idempotent", "idempotentHint"),
+        ("open_world", "openWorldHint"),
+    ] {
         if let Some(value) = short.get(key) {
             annotations[hint] = value.clone();
         }
@@ -339,7 +347,8 @@ fn describe(script: &mut Value, server: &str, change: &Value) {
 
 fn by_server(map: &Value, server: &str, form: impl Fn(&Value) -> Value) -> Value {
     let fields = map.as_object().into_iter().flatten();
-    let own = fields.filter_map(|(target, value)| Some((target.strip_prefix(&format!("{server}."))?.to_owned(), form(value))));
+    let own = fields
+        .filter_map(|(target, value)| Some((target.strip_prefix(&format!("{server}."))?.to_owned(), form(value))));
     Value::Object(own.collect())
 }
 
@@ -438,7 +447,8 @@ pub async fn attempt(suite: &Suite, row: &Row, walls: Walls) -> Seen {
     people::act(&stage, suite, row).await;
     hub.close().await;
     let audit = store.audit(1, PAGE_MAX).await.unwrap();
-    let audit = audit.iter().map(|record| json!({"action": record.entry.action, "detail": record.entry.detail})).collect();
+    let audit =
+        audit.iter().map(|record| json!({"action": record.entry.action, "detail": record.entry.detail})).collect();
     let said = said.lock().clone();
     Seen { arrived: stage.outside.arrived(), said, audit }
 }

@@ -430,6 +430,52 @@ mod tests {
         );
     }
 
+    /// As Claude Desktop, Cursor and VS Code write them, down to the keys that have no meaning here.
+    #[test]
+    fn what_each_editor_writes_is_read() {
+        check_config(
+            json!({"mcpServers": {
+                "filesystem": {"command": "npx", "args": ["-y", "@modelcontextprotocol/server-filesystem", "/data"]},
+                "off": {"command": "x", "disabled": true},
+            }}),
+            expect![[r#"
+                filesystem: Stdio { command: "npx", args: ["-y", "@modelcontextprotocol/server-filesystem", "/data"], env: [], cwd: None } timeout=60s effects={}
+            "#]],
+        );
+        check_config(
+            json!({"mcpServers": {
+                "web": {"type": "streamable-http", "url": "https://mcp.example.test/mcp", "headers": {"Authorization": "Bearer ${env:KEY}"}},
+                "local": {"type": "stdio", "command": "uvx", "args": ["mcp-server-git"], "env": {"API_KEY": "${env:KEY}"}, "envFile": ".env"},
+            }}),
+            expect![[r#"
+                local: Stdio { command: "uvx", args: ["mcp-server-git"], env: ["API_KEY"], cwd: None } timeout=60s effects={}
+                web: Http { url: "https://mcp.example.test/mcp", headers: ["Authorization"] } timeout=60s effects={}
+                warning mcpServers.local.envFile: this key has no effect here
+            "#]],
+        );
+        check_config(
+            json!({
+                "inputs": [{"type": "promptString", "id": "key", "description": "Key", "password": true}],
+                "servers": {"github": {"type": "http", "url": "https://api.example.test/mcp/"}, "db": {"type": "stdio", "command": "db", "args": ["--key", "${KEY}"]}},
+            }),
+            expect![[r#"
+                db: Stdio { command: "db", args: ["--key", "${KEY}"], env: [], cwd: None } timeout=60s effects={}
+                github: Http { url: "https://api.example.test/mcp/", headers: [] } timeout=60s effects={}
+            "#]],
+        );
+    }
+
+    #[test]
+    fn environments_of_a_server_are_labelled_by_an_argument() {
+        let parsed = ParsedServers::parse(&json!({"mcpServers": {
+            "sql": {"command": "x", "environments": {"argument": "/connection", "labels": {"wh": "production"}}},
+            "bad": {"command": "x", "environments": {"argument": "connection"}},
+        }}));
+        let by = parsed.servers[0].environments.clone().unwrap();
+        assert_eq!((by.argument.as_str(), by.labels["wh"].as_str()), ("/connection", "production"));
+        assert!(parsed.errors[0].to_string().starts_with("mcpServers.bad.environments: expected {argument: /POINTER"));
+    }
+
     #[test]
     fn every_mistake_is_reported_at_once() {
         check_config(

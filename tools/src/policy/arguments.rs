@@ -231,7 +231,9 @@ mod tests {
 
     #[test]
     fn an_absent_argument_fails_every_test_but_not() {
-        assert!(!test("{equals: 1}").holds(None) && !test("[a]").holds(None) && !test("{not: [a], max: 1}").holds(None));
+        assert!(
+            !test("{equals: 1}").holds(None) && !test("[a]").holds(None) && !test("{not: [a], max: 1}").holds(None)
+        );
         assert!(test("{not: {max: 1}}").holds(None));
     }
 

@@ -389,7 +389,8 @@ mod tests {
         let (args, tool) = (json!({}), ToolFacts::default());
         let listed = vec!["warehouse.query".to_owned(), "air*.list".to_owned()];
         let call = facts(&args, &tool, EffectClass::ReadOnly, None);
-        for (target, expected) in [("warehouse.query", "allow"), ("airflow.list", "allow"), ("warehouse.write", "deny")] {
+        for (target, expected) in [("warehouse.query", "allow"), ("airflow.list", "allow"), ("warehouse.write", "deny")]
+        {
             let call = CallFacts { target, listed: Some(&listed), ..call };
             assert_eq!(decide(&AllowAll, &call).word(), expected, "{target}");
         }

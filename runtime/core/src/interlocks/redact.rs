@@ -36,8 +36,22 @@ const SECRET_KEYS: [&str; 14] = [
 
 /// How keys of well-known makers begin.
 const SECRET_HEADS: [&str; 16] = [
-    "sk-", "pk_live_", "sk_live_", "rk_live_", "ghp_", "gho_", "ghs_", "ghu_", "github_pat_", "glpat-", "xoxb-", "xoxp-",
-    "xapp-", "AKIA", "ASIA", "AIza",
+    "sk-",
+    "pk_live_",
+    "sk_live_",
+    "rk_live_",
+    "ghp_",
+    "gho_",
+    "ghs_",
+    "ghu_",
+    "github_pat_",
+    "glpat-",
+    "xoxb-",
+    "xoxp-",
+    "xapp-",
+    "AKIA",
+    "ASIA",
+    "AIza",
 ];
 
 /// Whether the text under a key of this name is a secret.
@@ -60,8 +74,7 @@ fn part(value: &Value, depth: usize, left: &mut usize) -> Value {
     match value {
         Value::String(shown) => Value::from(text(shown)),
         Value::Array(items) => {
-            let mut shown: Vec<Value> =
-                items.iter().take(PARTS_MAX).map(|item| part(item, depth - 1, left)).collect();
+            let mut shown: Vec<Value> = items.iter().take(PARTS_MAX).map(|item| part(item, depth - 1, left)).collect();
             if items.len() > PARTS_MAX {
                 shown.push(Value::from(format!("… {} more", items.len() - PARTS_MAX)));
             }
@@ -91,7 +104,8 @@ pub fn text(text: &str) -> String {
         return HIDDEN.to_owned();
     }
     let cut: String = text.chars().take(TEXT_CHARS_MAX).collect();
-    let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '+' | '/' | '=' | ':' | '@' | '%' | '~');
+    let is_word =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '+' | '/' | '=' | ':' | '@' | '%' | '~');
     let mut shown = String::with_capacity(cut.len());
     let mut rest = cut.as_str();
     let mut before = String::new();
@@ -167,7 +181,9 @@ mod tests {
 
     #[test]
     fn ordinary_words_stay() {
-        for plain in ["select * from risk-scores", "src_flights.dep_time", "2013-01-22T10:00:00Z", "https://host/a@b", "é — ok"] {
+        for plain in
+            ["select * from risk-scores", "src_flights.dep_time", "2013-01-22T10:00:00Z", "https://host/a@b", "é — ok"]
+        {
             assert_eq!(text(plain), plain);
         }
     }

@@ -41,7 +41,12 @@ impl Row {
 }
 
 /// Environments and agents that matter for a server.
-pub(super) fn wanted(policy: &RulePolicy, declared: &[String], server: &str, asked: (Option<&str>, Option<&str>)) -> Wanted {
+pub(super) fn wanted(
+    policy: &RulePolicy,
+    declared: &[String],
+    server: &str,
+    asked: (Option<&str>, Option<&str>),
+) -> Wanted {
     let label = policy.labels.get(server);
     let fixed = label.and_then(|label| label.fixed.clone());
     let mut envs: Vec<String> = match (label.and_then(|label| label.by_argument.as_ref()), fixed) {
@@ -95,11 +100,12 @@ pub(super) fn decisions(
 /// Arguments that lead to an environment, where an argument chooses it.
 fn arguments(policy: &RulePolicy, target: &str, env: &str) -> Value {
     let server = target.split('.').next().unwrap_or_default();
-    let chosen = policy.labels.get(server).and_then(|label| label.by_argument.as_ref()).and_then(|(pointer, labels)| {
-        let name = labels.iter().find(|(_, label)| *label == env).map(|(name, _)| name.as_str());
-        let name = name.or_else(|| (labels.is_empty() && env != "none").then_some(env))?;
-        Some((pointer.trim_start_matches('/').to_owned(), name.to_owned()))
-    });
+    let chosen =
+        policy.labels.get(server).and_then(|label| label.by_argument.as_ref()).and_then(|(pointer, labels)| {
+            let name = labels.iter().find(|(_, label)| *label == env).map(|(name, _)| name.as_str());
+            let name = name.or_else(|| (labels.is_empty() && env != "none").then_some(env))?;
+            Some((pointer.trim_start_matches('/').to_owned(), name.to_owned()))
+        });
     match chosen {
         Some((key, name)) => json!({ key: name }),
         None => json!({}),
@@ -123,7 +129,11 @@ pub(super) fn summary(rows: &[Row]) -> String {
         }
         let said = match words.as_slice() {
             [(word, _)] => word.clone(),
-            many => many.iter().map(|(word, agents)| format!("{word} ({})", agents.join(", "))).collect::<Vec<_>>().join("; "),
+            many => many
+                .iter()
+                .map(|(word, agents)| format!("{word} ({})", agents.join(", ")))
+                .collect::<Vec<_>>()
+                .join("; "),
         };
         lines.push(format!("{env}: {said}"));
     }

@@ -72,7 +72,9 @@ pub(super) fn chosen(config: &Config, wanted: &[String]) -> Result<Vec<String>, 
     let all: Vec<String> = config.servers.iter().map(|server| server.name.clone()).collect();
     if let Some(unknown) = wanted.iter().find(|wanted| !all.contains(wanted)) {
         let failure = Failure::usage(format!("no server `{unknown}` is configured"));
-        return Err(failure.help(format!("configured are {}", if all.is_empty() { "none".to_owned() } else { all.join(", ") })));
+        return Err(
+            failure.help(format!("configured are {}", if all.is_empty() { "none".to_owned() } else { all.join(", ") }))
+        );
     }
     Ok(if wanted.is_empty() { all } else { wanted.to_vec() })
 }
@@ -148,9 +150,9 @@ fn state(listed: &Listed) -> (&'static str, Option<&str>) {
             Version::Unkept => ("own", None),
             Version::Unpinned { .. } => ("unpinned", None),
             Version::Pinned { .. } => ("pinned", None),
-            Version::Differs { diff, .. } => ("blocked", Some(diff)),
+            Version::Differs { diff, .. } => ("blocked", Some(diff.as_str())),
         },
-        Err(why) => ("unreadable", Some(why)),
+        Err(why) => ("unreadable", Some(why.as_str())),
     }
 }
 
