@@ -75,7 +75,7 @@ const INSTRUCTIONS: &[&str] = &[
 
 /// Phrases that reach for secrets.
 const SECRETS: &[&str] = &[
-    r"(~|\$home|/root|/home/\w+)/\.(ssh|aws|kube|gnupg|config|cursor|docker|netrc|npmrc|pypirc)",
+    r"(~|\$home|/(root|home/\w+))/\.(ssh|aws|kube|gnupg|config|cursor|docker|netrc|npmrc|pypirc)",
     r"\b(id_rsa|id_ed25519|authorized_keys|\.env\b|mcp\.json|/etc/(passwd|shadow)|\.bash_history|\.git-credentials|\.pgpass)",
     r"\b(read|send|include|pass|append|provide|put|attach|forward|copy|paste|share|output|print|dump|cat|contents? of)\b.{0,50}\b(api[ _-]?keys?|access tokens?|passwords?|credentials|secrets?|private keys?|environment variables|session cookies?|auth tokens?)\b.{0,60}\b(here|in|into|to|as|so)\b",
 ];
