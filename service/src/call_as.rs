@@ -21,10 +21,10 @@ pub(crate) const CALL_AS: &str = "interlock_tools_call";
 const GRAPH: &str = "
 graph: interlock-tools-call
 description: One call by hand, as `interlock tools call` makes it.
-state: { tool: {}, args: {}, agent: {}, env: {}, result: {} }
-output: [result]
+state: { tool: {}, args: {}, agent: {}, env: {}, returned: {} }
+output: [returned]
 nodes:
-  call: { function: interlock_tools_call, output: result, then: end }
+  call: { function: interlock_tools_call, output: returned, then: end }
 start: call
 ";
 

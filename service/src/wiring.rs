@@ -43,10 +43,7 @@ pub(crate) struct Session {
     pub(crate) config: Config,
     /// Its address, for messages.
     pub(crate) address: Address,
-    /// The tools, beside their lock.
-    pub(crate) tools: Arc<PinnedHub>,
-    /// The tool servers.
-    pub(crate) hub: Hub,
+    hub: Hub,
     nursery: Arc<Nursery>,
 }
 
@@ -88,7 +85,7 @@ impl Session {
     ) -> Result<Self, Failure> {
         let store = store_at(&address, &config)?;
         let (hub, pinned) = hub(&config);
-        let tools: Arc<dyn ToolBox> = Arc::clone(&pinned) as _;
+        let tools: Arc<dyn ToolBox> = pinned;
         let nursery = Arc::new(Nursery::default());
         let engine = Engine::builder(Arc::clone(&store))
             .policy(policy(&config))
@@ -98,7 +95,7 @@ impl Session {
             .kind("spawn", Arc::new(SpawnNode(Arc::clone(&nursery))))
             .build();
         nursery.open(engine.clone());
-        Ok(Self { engine, store, config, address, tools: pinned, hub, nursery })
+        Ok(Self { engine, store, config, address, hub, nursery })
     }
 
     /// Makes a graph and those it refers to known, and remembers which versions belong together.

@@ -291,7 +291,7 @@ async fn every_honest_approval_is_taken_and_what_was_seen_is_what_is_made() {
         let world = World::new(n, Arc::new(policy()));
         world.start(&world.thread, "eve").await;
         let first = world.question(&world.thread, "first").await;
-        assert_eq!((&*first.payload["tool"], &first.payload["env"]), (&json!("w.act"), &json!("production")));
+        assert_eq!((&first.payload["tool"], &first.payload["env"]), (&json!("w.act"), &json!("production")));
         world.answer(&world.thread, &first, ("ann", &["oncall"], "approve")).await;
         let second = world.question(&world.thread, "second").await;
         world.answer(&world.thread, &second, ("bob", &["oncall"], "approve")).await;

@@ -8,3 +8,4 @@ pub mod policy;
 pub mod scan;
 pub mod servers;
 pub mod toolbox;
+pub mod untrusted;

@@ -293,13 +293,14 @@ impl RulePolicy {
         let mut named: Vec<&str> = named.filter_map(Value::as_str).collect();
         named.extend(call.env);
         let env = known.as_deref().or_else(|| named.first().copied());
+        let computed = call.tool.computed_env && call.env.is_some();
         match named.iter().find(|named| Some(**named) != env) {
             Some(other) => Err(format!(
                 "it acts on environment `{}` and is said to act on `{other}`: give node and arguments the same",
                 env.unwrap_or("none")
             )),
             // An environment that was computed, for a connection without a label, is a word of whoever computed it.
-            None if known.is_none() && call.tool.computed_env && self.names_no_environment(call) => Err(format!(
+            None if known.is_none() && computed && self.names_no_environment(call) => Err(format!(
                 "its environment is computed and server `{server}` has no label: give the server an `environment`"
             )),
             None => Ok(env.map(str::to_owned)),

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::hub::{CallOptions, Delivery, Effect, Hub, Pin, Progress, ToolError, ToolErrorClass, ToolOutcome};
 use crate::policy::pattern_fits;
+use crate::untrusted::Untrusted;
 
 /// Longest text of a failed tool that becomes an error message.
 const FAILURE_CHARS_MAX: usize = 2_000;
@@ -43,8 +44,8 @@ pub struct ToolRequest {
 pub struct ToolBrief {
     /// `server.tool`.
     pub target: String,
-    /// What its server says it does. Untrusted text.
-    pub description: String,
+    /// What its server says it does.
+    pub description: Untrusted,
     /// Effect class.
     pub effect: EffectClass,
     /// Schema of its arguments.
@@ -113,7 +114,7 @@ impl ToolBox for Hub {
             let inventory = self.list_tools(server).await.map_err(|error| hub_error(&error, EffectClass::ReadOnly))?;
             found.extend(inventory.tools.into_iter().map(|tool| ToolBrief {
                 target: format!("{server}.{}", tool.name),
-                description: tool.description.unwrap_or_default(),
+                description: tool.description.unwrap_or_default().into(),
                 effect: effect_class(tool.effect),
                 input_schema: tool.input_schema,
             }));
@@ -333,7 +334,7 @@ impl ToolBox for ScriptedTools {
         let fits = |target: &str| patterns.iter().any(|pattern| pattern_fits(pattern, target));
         let brief = |(target, (effect, _)): (&String, &(EffectClass, Scripted))| ToolBrief {
             target: target.clone(),
-            description: String::new(),
+            description: Untrusted::default(),
             effect: *effect,
             input_schema: json!({ "type": "object" }),
         };

@@ -10,6 +10,7 @@ use crate::error::{ErrorClass, TaskError};
 use crate::event::{AnswerInput, LiveTimer, Question, Token};
 use crate::ids::{CallIx, InterruptId, Name, RunId, TaskId};
 use crate::interlocks::approval::{self, choice};
+use crate::interlocks::guard::still_entitled;
 use crate::record::{
     Answer, CallHead, CallKind, CallOutcome, Interrupt, InterruptKind, Op, Outcome, RunKind, RunOptions, Timer,
     TimerKey,
@@ -165,8 +166,10 @@ impl Run {
     fn take_answer(&mut self, input: &AnswerInput) -> Result<Taken, Refusal> {
         let id = input.id;
         let question = self.state.interrupts.get(&id).cloned();
-        let question =
+        let mut question =
             question.ok_or_else(|| Refusal::UnknownInterrupt { id, pending: "it was just closed".to_owned() })?;
+        // A vote counts as long as its person may vote.
+        question.votes.retain(|vote| still_entitled(&*self.policy, &vote.by, &question.approvers));
         let requester = self.state.metadata.get("requested_by").and_then(Value::as_str).unwrap_or("").to_owned();
         let refused = |why| Refusal::AnswerRefused { id, why };
         let verdict = approval::judge(&question, input, self.now, &requester).map_err(refused)?;

@@ -31,7 +31,7 @@ struct Order {
 }
 
 /// The agent.
-pub struct Obedient {
+pub(crate) struct Obedient {
     tools: Arc<dyn ToolBox>,
     begin: Vec<Order>,
     then: Option<String>,
@@ -40,13 +40,13 @@ pub struct Obedient {
 
 impl Obedient {
     /// An agent that begins with these calls and ends with `then`.
-    pub fn new(tools: Arc<dyn ToolBox>, begin: Vec<Value>, then: Option<&str>) -> Self {
+    pub(crate) fn new(tools: Arc<dyn ToolBox>, begin: Vec<Value>, then: Option<&str>) -> Self {
         let begin = begin.iter().flat_map(|call| orders(&format!("{ORDER}{}", call.as_str().unwrap()))).collect();
         Self { tools, begin, then: then.map(str::to_owned), heard: Arc::default() }
     }
 
     /// What it will have heard.
-    pub fn heard(&self) -> Arc<Mutex<Vec<String>>> {
+    pub(crate) fn heard(&self) -> Arc<Mutex<Vec<String>>> {
         Arc::clone(&self.heard)
     }
 
@@ -56,7 +56,7 @@ impl Obedient {
         let spec = CallSpec::new(CallKind::Custom, "descriptions", json!(patterns), EffectClass::ReadOnly);
         let read = ctx.call(spec, |_| async move {
             let all = tools.list(&patterns).await.unwrap_or_default();
-            Ok(json!(all.iter().map(|tool| tool.description.as_str()).collect::<Vec<_>>().join("\n")))
+            Ok(json!(all.iter().map(|tool| tool.description.as_data()).collect::<Vec<_>>().join("\n")))
         });
         Ok(read.await?.as_str().unwrap_or("").to_owned())
     }
@@ -66,7 +66,7 @@ impl Obedient {
         let spec = CallSpec {
             env: order.env.as_deref().map(Into::into),
             role: Some(role.into()),
-            tool: ToolFacts { computed_env: true, ..ToolFacts::default() },
+            tool: ToolFacts { computed_env: order.env.is_some(), ..ToolFacts::default() },
             ..CallSpec::new(CallKind::Tool, &order.target, order.args.clone(), effect)
         };
         let result = call_tool(ctx, &self.tools, spec).await.map_err(|error| error.message)?;

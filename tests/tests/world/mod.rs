@@ -29,38 +29,38 @@ use self::agent::Obedient;
 
 /// Whether anything stands between the agent and the outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Walls {
+pub(crate) enum Walls {
     Standing,
     Down,
 }
 
 /// What all rows share.
-pub struct Suite(Value);
+pub(crate) struct Suite(Value);
 
 impl Suite {
-    pub fn new(value: Value) -> Self {
+    pub(crate) fn new(value: Value) -> Self {
         Self(value)
     }
 
-    pub fn rows(&self) -> Vec<Row> {
+    pub(crate) fn rows(&self) -> Vec<Row> {
         self.0["attempts"].as_array().unwrap().iter().cloned().map(Row).collect()
     }
 }
 
 /// One attempt.
 #[derive(Debug, Clone)]
-pub struct Row(Value);
+pub(crate) struct Row(Value);
 
 impl Row {
-    pub fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         self.0["id"].as_str().unwrap()
     }
 
-    pub fn class(&self) -> &str {
+    pub(crate) fn class(&self) -> &str {
         self.0["class"].as_str().unwrap()
     }
 
-    pub fn holds_always(&self) -> bool {
+    pub(crate) fn holds_always(&self) -> bool {
         self.0["always"] == true
     }
 
@@ -70,17 +70,17 @@ impl Row {
 }
 
 /// What an attempt left behind.
-pub struct Seen {
+pub(crate) struct Seen {
     /// Calls that arrived, as `server.tool` with their arguments.
-    pub arrived: Vec<(String, Value)>,
+    pub(crate) arrived: Vec<(String, Value)>,
     /// What the agent heard.
-    pub said: Vec<String>,
+    pub(crate) said: Vec<String>,
     audit: Vec<Value>,
 }
 
 impl Seen {
     /// Everything that must not be so.
-    pub fn problems(&self, row: &Row) -> Vec<String> {
+    pub(crate) fn problems(&self, row: &Row) -> Vec<String> {
         let mut problems = self.violations(row);
         for reached in row.list("reached") {
             if !self.arrived.iter().any(|(target, _)| *target == reached) {
@@ -107,7 +107,7 @@ impl Seen {
     }
 
     /// What arrived and must not have.
-    pub fn violations(&self, row: &Row) -> Vec<String> {
+    pub(crate) fn violations(&self, row: &Row) -> Vec<String> {
         let mut violations = Vec::new();
         for forbidden in row.list("forbidden") {
             if let Some(text) = forbidden["text"].as_str() {
@@ -134,7 +134,7 @@ fn same(left: &Value, right: &Value) -> bool {
 }
 
 /// A clock that people move.
-pub struct Moved(AtomicI64);
+pub(crate) struct Moved(AtomicI64);
 
 impl Moved {
     fn forward(&self, hours: i64) {
@@ -157,7 +157,7 @@ impl Clock for Moved {
 }
 
 /// A policy whose people may change under way.
-pub struct Swapped(Mutex<Arc<RulePolicy>>);
+pub(crate) struct Swapped(Mutex<Arc<RulePolicy>>);
 
 impl Swapped {
     fn now(&self) -> Arc<RulePolicy> {
@@ -199,7 +199,7 @@ impl Policy for Swapped {
 }
 
 /// The servers of one attempt on disk.
-pub struct Outside {
+pub(crate) struct Outside {
     folder: PathBuf,
     scripts: Mutex<BTreeMap<String, Value>>,
 }
@@ -403,7 +403,7 @@ async fn pin(hub: &Hub, lock: &LockFile) {
 }
 
 /// What people and agents of one attempt work with.
-pub struct Stage {
+pub(crate) struct Stage {
     engine: Engine,
     thread: ThreadId,
     policy: Arc<Swapped>,
@@ -412,7 +412,7 @@ pub struct Stage {
 }
 
 /// Makes one attempt and tells what arrived.
-pub async fn attempt(suite: &Suite, row: &Row, walls: Walls) -> Seen {
+pub(crate) async fn attempt(suite: &Suite, row: &Row, walls: Walls) -> Seen {
     let folder = tempfile::tempdir().unwrap();
     let outside = Arc::new(Outside::new(suite, row, folder.path()));
     let lock = Arc::new(LockFile::new(folder.path().join(LOCK_FILE)));

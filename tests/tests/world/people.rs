@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Row, Stage, Suite};
 
 /// Acts out the steps of a row, one after the other.
-pub async fn act(stage: &Stage, suite: &Suite, row: &Row) {
+pub(crate) async fn act(stage: &Stage, suite: &Suite, row: &Row) {
     let mut last: Option<InterruptId> = None;
     for step in row.list("people") {
         let first = open(stage).await.into_iter().next();
