@@ -130,14 +130,15 @@ impl Run {
         let entry = self.task(task).and_then(|task| task.call(ix));
         let edited = entry.and_then(edited_args).map(|(args, by)| (args, by.to_owned()));
         let Some((args, by)) = edited else {
-            let args = Arc::clone(&request.args);
-            return self.permit(task, token, ix, (head, args, grant), request);
+            self.keep_grant(task, token, ix, (request, grant));
+            return self.permit(task, token, ix, (head, Arc::clone(&request.args)));
         };
         let edited = CallRequest { args: Arc::clone(&args), ..request.clone() };
         match self.covers_edit(task, &edited, &by) {
             Ok(()) => {
                 grant.approver.get_or_insert(by);
-                self.permit(task, token, ix, (head, args, grant), request);
+                self.keep_grant(task, token, ix, (request, grant));
+                self.permit(task, token, ix, (head, args));
             }
             Err(reason) => {
                 self.audit_call((task, ix), &edited, "call.denied", (&grant.rule, &reason));
@@ -147,26 +148,22 @@ impl Run {
     }
 
     /// Lets a call be made: at once when it only reads, else when its intent is durable.
-    fn permit(
-        &mut self,
-        task: TaskId,
-        token: Token,
-        ix: CallIx,
-        call: (CallHead, Arc<Value>, Grant),
-        request: &CallRequest,
-    ) {
-        let (head, args, grant) = call;
-        let (key, let_go) = (self.call_key(task, ix), self.let_go(request));
-        if let Some(live) = self.live(task, token) {
+    fn permit(&mut self, task: TaskId, token: Token, ix: CallIx, call: (CallHead, Arc<Value>)) {
+        let (head, args) = call;
+        let (key, now) = (self.call_key(task, ix), self.now);
+        let let_go = self.live(task, token).and_then(|live| {
             live.permitted.insert(ix, head.clone());
-            live.let_go.insert(ix, let_go);
-        }
+            live.let_go.get_mut(&ix).map(|let_go| {
+                let_go.at = now;
+                let_go.clone()
+            })
+        });
         let reads = head.effect == EffectClass::ReadOnly;
         if !reads {
             self.record(Op::CallBegun { task, ix, head: head.clone() });
         }
         if is_audited(&head) {
-            self.audit_intent((task, ix), (&head, &args, &grant), request);
+            self.audit_intent((task, ix), (&head, &*args), let_go.as_ref());
         }
         let verdict = Effect::Verdict { task, token, ix, verdict: Verdict::Perform { key, args } };
         if reads {

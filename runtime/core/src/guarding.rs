@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::dispatch::digest_of;
 use crate::error::TaskError;
-use crate::event::{CallRequest, Question};
+use crate::event::{CallRequest, Question, Token};
 use crate::ids::{CallIx, Name, TaskId, Timestamp};
 use crate::interlocks::approval::choice;
 use crate::interlocks::guard::{self, Approval, CallFacts, Decision};
@@ -20,11 +20,14 @@ use crate::state::CallEntry;
 /// Label of a thread that has seen a result of a tool that talks to the outside world.
 pub(crate) const TAINTED_BY: &str = "tainted_by";
 
-/// A call that was let go: what its outcome is recorded with.
-#[derive(Debug, Clone, Copy)]
+/// What is audited about a call that may leave, before and after.
+#[derive(Debug, Clone)]
 pub(crate) struct LetGo {
     pub(crate) at: Timestamp,
-    pub(crate) taints: bool,
+    taints: bool,
+    grant: Grant,
+    actor: String,
+    pin: Option<String>,
 }
 
 /// On what ground a call may leave.
@@ -158,20 +161,18 @@ impl Run {
     }
 
     /// Audits the intent of a call: written before it leaves.
-    pub(crate) fn audit_intent(
-        &mut self,
-        at: (TaskId, CallIx),
-        call: (&CallHead, &Value, &Grant),
-        request: &CallRequest,
-    ) {
-        let ((task, ix), (head, args, grant)) = (at, call);
+    pub(crate) fn audit_intent(&mut self, at: (TaskId, CallIx), call: (&CallHead, &Value), let_go: Option<&LetGo>) {
+        let ((task, ix), (head, args)) = (at, call);
+        let grant = let_go.map(|let_go| &let_go.grant);
         let detail = json!({
-            "target": &*head.target, "kind": head.kind, "effect": head.effect, "env": grant.env,
-            "digest": digest_of(args), "args": redact::value(args), "pin": request.tool.version.pin(),
-            "rule": grant.rule, "approver": grant.approver, "call": self.call_key(task, ix),
+            "target": &*head.target, "kind": head.kind, "effect": head.effect, "env": grant.and_then(|grant| grant.env.clone()),
+            "digest": digest_of(args), "args": redact::value(args), "pin": let_go.and_then(|let_go| let_go.pin.clone()),
+            "rule": grant.map(|grant| grant.rule.clone()), "approver": grant.and_then(|grant| grant.approver.clone()),
+            "call": self.call_key(task, ix),
         });
-        let (node, actor) = (self.name_of(task), actor(request));
-        self.audit(&actor, "call.permitted", (&node, Some(task)), detail);
+        let node = self.name_of(task);
+        let actor = let_go.map_or("runtime", |let_go| let_go.actor.as_str());
+        self.audit(actor, "call.permitted", (&node, Some(task)), detail);
     }
 
     /// Audits the outcome of a call that was let go, and labels the thread when a stranger's words are in it now.
@@ -183,7 +184,7 @@ impl Run {
         let_go: Option<LetGo>,
     ) {
         let (task, ix) = at;
-        let ms = let_go.map(|let_go| u64::try_from((self.now.0 - let_go.at.0).max(0) / 1000).unwrap_or(0));
+        let ms = let_go.as_ref().map(|let_go| u64::try_from((self.now.0 - let_go.at.0).max(0) / 1000).unwrap_or(0));
         let detail = json!({
             "target": &*head.target, "kind": head.kind, "digest": head.digest, "call": self.call_key(task, ix),
             "ms": ms, "result": summary(outcome), "cost": cost(outcome),
@@ -203,10 +204,15 @@ impl Run {
         self.audit("runtime", "call.in_doubt", (&node, Some(task)), detail);
     }
 
-    /// Whether a result of this call is a stranger's word that the policy minds.
-    pub(crate) fn let_go(&self, request: &CallRequest) -> LetGo {
+    /// Keeps on what ground a call may leave, until it has.
+    pub(crate) fn keep_grant(&mut self, task: TaskId, token: Token, ix: CallIx, call: (&CallRequest, Grant)) {
+        let (request, grant) = call;
         let taints = request.kind == CallKind::Tool && self.policy.taints(&request.target, &request.tool.hints);
-        LetGo { at: self.now, taints }
+        let pin = request.tool.version.pin().map(str::to_owned);
+        let let_go = LetGo { at: self.now, taints, grant, actor: actor(request), pin };
+        if let Some(live) = self.live(task, token) {
+            live.let_go.insert(ix, let_go);
+        }
     }
 
     fn name_of(&self, task: TaskId) -> Name {

@@ -194,7 +194,12 @@ fn secrets_are_found_nowhere_but_at_their_server() {
     let stage = installed(json!({}));
     let mut said = String::new();
     let mut run = |code: i32, args: &[&str]| {
-        let output = stage.command(args).env("CANARY", CANARY).env("INTERLOCK_LOG", "tools=trace,runtime=trace,interlock=trace,rmcp=trace").output().unwrap();
+        let output = stage
+            .command(args)
+            .env("CANARY", CANARY)
+            .env("INTERLOCK_LOG", "tools=trace,runtime=trace,interlock=trace,rmcp=trace")
+            .output()
+            .unwrap();
         assert_eq!(output.status.code(), Some(code), "{args:?} {}", String::from_utf8_lossy(&output.stderr));
         said.push_str(&String::from_utf8_lossy(&output.stdout));
         said.push_str(&String::from_utf8_lossy(&output.stderr));
