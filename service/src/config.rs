@@ -357,7 +357,7 @@ mod tests {
         check_error(
             "store: memory\nstorage: x\n",
             expect![[r#"
-            error: unknown field `storage`, expected one of store, encryption, mcpServers, approvers, environments, policy, graphs, user
+            error: unknown field `storage`, expected one of store, encryption, mcpServers, servers, approvers, environments, policy, graphs, user
              --> interlock.yaml:2:1
               |
             2 | storage: x

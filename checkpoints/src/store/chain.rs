@@ -69,7 +69,7 @@ mod tests {
 
     /// Tamperings of the suite.
     const TAMPERINGS: u64 = 10_000;
-    const RECORDS: u64 = 40;
+    const RECORDS: u64 = 12;
 
     fn chained(mut records: Vec<AuditRecord>) -> Vec<AuditRecord> {
         let mut previous = GENESIS.to_owned();
