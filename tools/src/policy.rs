@@ -635,7 +635,7 @@ mod tests {
         assert_eq!(decide(EffectClass::ReadOnly), "allow by default-read");
         assert_eq!(decide(EffectClass::Idempotent), "deny by default-deny");
         let notify = CallFacts { kind: CallKind::Notify, ..facts("notify.page", &args, EffectClass::Idempotent, None) };
-        assert_eq!(shown(&policy.decide(&notify)), "allow by default-read");
+        assert_eq!(shown(&policy.decide(&notify)), "allow by own");
     }
 
     fn check_refused(yaml: &str, expected: Expect) {

@@ -76,8 +76,8 @@ const INSTRUCTIONS: &[&str] = &[
 /// Phrases that reach for secrets.
 const SECRETS: &[&str] = &[
     r"(~|\$home|/(root|home/\w+))/\.(ssh|aws|kube|gnupg|config|cursor|docker|netrc|npmrc|pypirc)",
-    r"\b(id_rsa|id_ed25519|authorized_keys|\.env\b|mcp\.json|/etc/(passwd|shadow)|\.bash_history|\.git-credentials|\.pgpass)",
-    r"\b(read|send|include|pass|append|provide|put|attach|forward|copy|paste|share|output|print|dump|cat|contents? of)\b.{0,50}\b(api[ _-]?keys?|access tokens?|passwords?|credentials|secrets?|private keys?|environment variables|session cookies?|auth tokens?)\b.{0,60}\b(here|in|into|to|as|so)\b",
+    r"(\bid_rsa|\bid_ed25519|\bauthorized_keys|\.env\b|\bmcp\.json|/etc/(passwd|shadow)|\.bash_history|\.git-credentials|\.pgpass)",
+    r"\b(read|send|include|pass|append|provide|put|attach|forward|copy|paste|share|output|print|dump|cat|contents? of)\b.{0,50}\b(api[ _-]?keys?|access tokens?|passwords|credentials|secrets?|private keys?|environment variables|session cookies?|auth tokens?)\b.{0,60}\b(here|in|into|to|as|so)\b",
 ];
 
 /// Phrases that want data sent elsewhere.
@@ -170,8 +170,8 @@ impl Scan<'_> {
 
 /// The text as a model reads it: without hidden characters, look-alikes as letters, lower case, single spaces.
 fn plainly(text: &str) -> String {
-    let seen = text.chars().filter(|c| !plain::is_hidden(*c) || c.is_whitespace()).map(latin);
-    let lower: String = seen.flat_map(char::to_lowercase).collect();
+    let seen = text.chars().filter(|c| !plain::is_hidden(*c) || c.is_whitespace());
+    let lower: String = seen.flat_map(char::to_lowercase).map(latin).collect();
     lower.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
