@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use graphs::EffectClass;
 use runtime::{CallSpec, Context};
 use runtime_core::error::{ErrorClass, TaskError};
+use runtime_core::interlocks::guard::ToolFacts;
 use runtime_core::record::CallKind;
 use serde_json::Value;
 use tools::node::call_tool;
@@ -62,6 +63,7 @@ impl<'a> Reach<'a> {
         let spec = CallSpec {
             env: env.map(Into::into),
             role: Some(self.role.into()),
+            tool: ToolFacts { computed_env: true, ..ToolFacts::default() },
             ..CallSpec::new(CallKind::Tool, target, args, EffectClass::ReadOnly)
         };
         let value = call_tool(self.ctx, self.tools, spec).await?;

@@ -12,6 +12,7 @@ use runtime_core::error::{ErrorClass, TaskError};
 use runtime_core::event::{CallRequest, Event, Probe, Question, Said, Token};
 use runtime_core::ids::{CallIx, Name, RunId, TaskId, ThreadId};
 use runtime_core::interlocks::budget::Cost;
+use runtime_core::interlocks::guard::ToolFacts;
 use runtime_core::record::{Answer, CallKind, CallOutcome};
 use runtime_core::scope::TaskScope;
 use serde_json::{Map, Value};
@@ -51,12 +52,15 @@ pub struct CallSpec {
     pub role: Option<Name>,
     /// What it costs at most; reserved before it is made.
     pub worst: Cost,
+    /// What is known about the tool.
+    pub tool: ToolFacts,
 }
 
 impl CallSpec {
     /// A call without environment or role.
     pub fn new(kind: CallKind, target: &str, args: Value, effect: EffectClass) -> Self {
-        Self { kind, target: target.into(), args, effect, env: None, role: None, worst: Cost::FREE }
+        let (worst, tool) = (Cost::FREE, ToolFacts::default());
+        Self { kind, target: target.into(), args, effect, env: None, role: None, worst, tool }
     }
 }
 
@@ -207,6 +211,7 @@ impl Context {
             role: spec.role,
             can_probe: probe.is_some(),
             worst: spec.worst,
+            tool: spec.tool,
         };
         let (task, token) = self.ids();
         let mut probe = probe;

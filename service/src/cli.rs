@@ -27,6 +27,7 @@ mod state;
 mod store;
 mod test;
 mod threads;
+mod tools;
 mod update;
 
 pub(crate) use follow::{Follow, first_of};
@@ -108,6 +109,7 @@ enum Command {
     Fsck(fsck::Fsck),
     Store(store::Store),
     Audit(audit::Audit),
+    Tools(tools::Tools),
     Mcp(mcp::Mcp),
     Completions(completions::Completions),
     /// Run a workload of the benchmarks and print its JSON line
@@ -211,7 +213,11 @@ fn report(app: &App, failure: &Failure) -> Exit {
 fn trace() {
     let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).without_time();
     match std::env::var("INTERLOCK_LOG") {
-        Ok(filter) => builder.with_env_filter(tracing_subscriber::EnvFilter::new(filter)).init(),
+        // What tool servers say is logged by the hub, which knows their secrets, and not by the library below it.
+        Ok(filter) => {
+            let filter = tracing_subscriber::EnvFilter::new(format!("{filter},rmcp=error"));
+            builder.with_env_filter(filter).init();
+        }
         Err(_) => builder.with_max_level(tracing::Level::ERROR).init(),
     }
 }
@@ -248,6 +254,7 @@ fn dispatch(command: Command, app: &App) -> Result<Exit, Failure> {
         Command::Fsck(args) => on_runtime(fsck::run(args, app)),
         Command::Store(args) => on_runtime(store::run(args, app)),
         Command::Audit(args) => on_runtime(audit::run(args, app)),
+        Command::Tools(args) => on_runtime(tools::run(args, app)),
         Command::Mcp(args) => on_runtime(mcp::run(args, app)),
     }
 }

@@ -13,7 +13,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_saphyr::Spanned;
 use tools::hub::{ParsedServers, ServerConfig};
-use tools::policy::{Rule, RulePolicy, Verb};
+use tools::lock::LOCK_FILE;
+use tools::policy::{Label, Rule, RulePolicy, Verb};
 
 use crate::failure::Failure;
 
@@ -60,8 +61,12 @@ pub(crate) struct Config {
     pub(crate) servers: Vec<ServerConfig>,
     /// Groups of approvers and who is in them.
     pub(crate) groups: BTreeMap<String, Vec<String>>,
-    /// What decides on calls; `None` takes the default: read, change staging, ask before production changes.
-    pub(crate) policy: Option<RulePolicy>,
+    /// What decides on calls. Without rules: what only reads is free, production asks, every other change is denied.
+    pub(crate) policy: RulePolicy,
+    /// Environments that rules are declared for.
+    pub(crate) environments: Vec<String>,
+    /// Which versions of tools people have looked at.
+    pub(crate) lock: PathBuf,
     /// Folders and files with graphs that others refer to by name.
     pub(crate) graphs: Vec<PathBuf>,
     /// Who acts when nobody says otherwise.
@@ -121,7 +126,7 @@ struct EnvironmentRule {
 struct File {
     store: Option<Spanned<String>>,
     encryption: Option<Encryption>,
-    #[serde(default, rename = "mcpServers")]
+    #[serde(default, rename = "mcpServers", alias = "servers")]
     servers: BTreeMap<String, Spanned<BTreeMap<String, Spanned<Value>>>>,
     #[serde(default)]
     approvers: BTreeMap<String, Vec<String>>,
@@ -161,12 +166,18 @@ impl Config {
         };
         let (servers, warnings) = servers(text, name, file.servers)?;
         let encryption = file.encryption.map(|keys| keys.beside(base));
+        let environments = file.environments.keys().cloned().collect();
+        let mut policy = policy(text, name, file.policy, file.environments)?;
+        policy.labels = servers.iter().map(|server| (server.name.clone(), label(server))).collect();
+        policy.groups = Some(file.approvers.clone());
         Ok(Self {
             store,
             encryption,
             servers,
             groups: file.approvers,
-            policy: policy(text, name, file.policy, file.environments)?,
+            policy,
+            environments,
+            lock: base.join(LOCK_FILE),
             graphs: file.graphs.into_iter().map(|path| base.join(path)).collect(),
             user: file.user,
             warnings,
@@ -189,16 +200,19 @@ impl Encryption {
     }
 }
 
-/// The rules of the file, then one for each environment.
+/// Where the calls of a server act.
+fn label(server: &ServerConfig) -> Label {
+    let by_argument = server.environments.as_ref().map(|by| (by.argument.clone(), by.labels.clone()));
+    Label { fixed: server.environment.clone(), by_argument }
+}
+
+/// The rules of the file, and one for each environment where none of them fits.
 fn policy(
     text: &str,
     name: &str,
     written: Option<Spanned<RulePolicy>>,
     environments: BTreeMap<String, EnvironmentRule>,
-) -> Result<Option<RulePolicy>, Failure> {
-    if written.is_none() && environments.is_empty() {
-        return Ok(None);
-    }
+) -> Result<RulePolicy, Failure> {
     let mut policy = match written {
         None => RulePolicy::default(),
         Some(written) => {
@@ -210,24 +224,16 @@ fn policy(
         }
     };
     for (environment, rule) in environments {
-        policy.rules.push(Rule {
-            name: format!("environment-{environment}"),
-            decide: rule.changes,
+        policy.fallbacks.push(Rule {
             kinds: Some(vec!["tool".to_owned()]),
             effects: Some(vec![EffectClass::Idempotent, EffectClass::AtMostOnce]),
-            envs: Some(vec![environment.clone()]),
             reason: Some(format!("it changes {environment}")),
             approvers: rule.approvers,
-            tools: None,
-            roles: None,
-            graphs: None,
-            nodes: None,
-            args: BTreeMap::new(),
-            quorum: 1,
-            four_eyes: false,
+            envs: Some(vec![environment.clone()]),
+            ..Rule::of(format!("environment-{environment}"), rule.changes)
         });
     }
-    Ok(Some(policy))
+    Ok(policy)
 }
 
 type ServerEntries = BTreeMap<String, Spanned<BTreeMap<String, Spanned<Value>>>>;
@@ -321,7 +327,20 @@ mod tests {
     fn the_example_is_valid() {
         let config = Config::parse(include_str!("../interlock.example.yaml"), "example", Path::new("")).unwrap();
         assert_eq!((config.servers.len(), config.user.as_deref()), (1, Some("ann")));
-        assert_eq!(config.policy.unwrap().rules.len(), 4);
+        assert_eq!((config.policy.rules.len(), config.policy.fallbacks.len()), (4, 2));
+    }
+
+    #[test]
+    fn servers_are_pasted_as_editors_write_them() {
+        let pasted = [
+            r#"mcpServers: {"git": {"command": "uvx", "args": ["mcp-server-git"], "env": {"TOKEN": "${env:GIT_TOKEN}"}}}"#,
+            r#"{"mcpServers": {"git": {"type": "stdio", "command": "uvx", "args": [], "autoApprove": ["*"]}}}"#,
+            r#"servers: {"git": {"type": "http", "url": "https://git.example.test/mcp", "headers": {"Authorization": "Bearer ${GIT_TOKEN}"}}}"#,
+        ];
+        for text in pasted {
+            let config = Config::parse(text, "interlock.yaml", Path::new("")).unwrap();
+            assert_eq!(config.servers.iter().map(|server| server.name.as_str()).collect::<Vec<_>>(), ["git"], "{text}");
+        }
     }
 
     #[test]
@@ -338,7 +357,7 @@ mod tests {
         check_error(
             "store: memory\nstorage: x\n",
             expect![[r#"
-            error: unknown field `storage`, expected one of store, encryption, mcpServers, approvers, environments, policy, graphs, user
+            error: unknown field `storage`, expected one of store, encryption, mcpServers, servers, approvers, environments, policy, graphs, user
              --> interlock.yaml:2:1
               |
             2 | storage: x
@@ -376,12 +395,13 @@ mod tests {
     }
 
     #[test]
-    fn environments_become_rules_after_the_written_ones() {
+    fn environments_become_rules_where_no_written_one_fits() {
         let text = "policy: {rules: [{name: all, decide: deny}]}\nenvironments: {production: {changes: ask, approvers: ['user:ann']}}\n";
-        let policy = Config::parse(text, "c", Path::new("")).unwrap().policy.unwrap();
+        let policy = Config::parse(text, "c", Path::new("")).unwrap().policy;
+        let names = |rules: &[Rule]| rules.iter().map(|rule| rule.name.clone()).collect::<Vec<_>>();
         assert_eq!(
-            policy.rules.iter().map(|rule| rule.name.as_str()).collect::<Vec<_>>(),
-            ["all", "environment-production"]
+            (names(&policy.rules), names(&policy.fallbacks)),
+            (vec!["all".to_owned()], vec!["environment-production".to_owned()])
         );
     }
 
@@ -404,7 +424,7 @@ mod tests {
         check_error(
             "policy:\n  rules:\n    - {name: all, decide: maybe}\n",
             expect![[r#"
-            error: unknown variant `maybe`, expected one of allow, ask, deny
+            error: unknown variant `maybe`, expected one of allow, ask, four_eyes, deny
              --> interlock.yaml:3:27
               |
             3 |     - {name: all, decide: maybe}

@@ -18,6 +18,7 @@ use runtime::{Start, history};
 use runtime_core::ids::ThreadId;
 use runtime_core::record::{CallKind, RunOptions};
 use serde_json::{Value, json};
+use tools::lock::LOCK_FILE;
 use tools::policy::RulePolicy;
 use tools::servers::sandbox::{Fault, Injection};
 
@@ -62,7 +63,9 @@ pub(crate) async fn run(app: &App, demonstration: Demonstration) -> Result<Exit,
         encryption: None,
         servers: vec![plant.server()],
         groups: BTreeMap::from([(ON_CALL.to_owned(), vec![who.user().to_owned()])]),
-        policy: Some(RulePolicy::etl_demo().map_err(|error| Failure::failed(error.to_string()))?),
+        policy: RulePolicy::etl_demo().map_err(|error| Failure::failed(error.to_string()))?,
+        environments: Vec::new(),
+        lock: folder.join(LOCK_FILE),
         graphs: Vec::new(),
         user: Some(who.user().to_owned()),
         warnings: Vec::new(),

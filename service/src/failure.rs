@@ -54,12 +54,15 @@ pub(crate) struct Failure {
     pub(crate) diagnostics: Option<Value>,
     /// What refused it, for machines.
     pub(crate) code: Option<&'static str>,
+    /// Another process has the store.
+    pub(crate) is_held: bool,
 }
 
 impl Failure {
     /// It was tried and failed.
     pub(crate) fn failed(message: impl Into<String>) -> Self {
-        Self { exit: Exit::Failed, message: message.into(), help: None, diagnostics: None, code: None }
+        let message = message.into();
+        Self { exit: Exit::Failed, message, help: None, diagnostics: None, code: None, is_held: false }
     }
 
     /// It was asked for wrongly.
@@ -103,9 +106,8 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let failure = Self::failed(error.to_string());
         match error {
-            StoreError::Held { .. } => {
-                failure.help("one process at a time: wait for it, or choose another store with --store")
-            }
+            StoreError::Held { .. } => Self { is_held: true, ..failure }
+                .help("one process at a time: wait for it, or choose another store with --store"),
             StoreError::Corrupt { .. } => {
                 failure.help("`interlock fsck` lists everything that is wrong with the store")
             }

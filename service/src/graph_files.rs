@@ -16,7 +16,7 @@ const GRAPHS_MAX: usize = 1_000;
 /// Files of a folder that are looked at.
 const FOLDER_FILES_MAX: usize = 10_000;
 /// Roles of agents that ship with this program.
-const ROLES: [&str; 4] = ["monitor", "diagnostic", "remediation", "notification"];
+pub(crate) const ROLES: [&str; 4] = ["monitor", "diagnostic", "remediation", "notification"];
 
 /// The names an installation knows.
 pub(crate) struct Known {

@@ -2,6 +2,7 @@
 
 mod answers;
 mod bench;
+mod call_as;
 mod cli;
 mod config;
 mod demo;

@@ -12,14 +12,17 @@ use runtime::{Context, Engine, NodeKind};
 use runtime_core::error::TaskError;
 use runtime_core::event::NodeOutput;
 use runtime_core::ids::ThreadId;
-use runtime_core::interlocks::guard::{DefaultPolicy, Policy};
+use runtime_core::interlocks::guard::Policy;
 use runtime_core::state::ThreadState;
 use serde_json::{Value, json};
-use tools::hub::Hub;
+use tools::hub::{Hub, ServerConfig, TransportConfig};
+use tools::lock::LockFile;
 use tools::node::ToolNode;
+use tools::pinned::PinnedHub;
 use tools::toolbox::ToolBox;
 
 use crate::answers::Who;
+use crate::call_as::{CALL_AS, CallAs};
 use crate::config::{Config, address_text};
 use crate::failure::Failure;
 use crate::graph_files::{GraphSet, Known};
@@ -71,12 +74,13 @@ impl Session {
         notifier: Arc<dyn Notifier>,
     ) -> Result<Self, Failure> {
         let store = store_at(&address, &config)?;
-        let hub = Hub::new(config.servers.clone());
-        let tools: Arc<dyn ToolBox> = Arc::new(hub.clone());
+        let (hub, pinned) = hub(&config);
+        let tools: Arc<dyn ToolBox> = pinned;
         let nursery = Arc::new(Nursery::default());
         let engine = Engine::builder(Arc::clone(&store))
             .policy(policy(&config))
             .kind("tool", Arc::new(ToolNode::new(Arc::clone(&tools))))
+            .function(CALL_AS, Arc::new(CallAs(Arc::clone(&tools))))
             .kind("agent", Arc::new(Agents::new(tools, notifier)))
             .kind("spawn", Arc::new(SpawnNode(Arc::clone(&nursery))))
             .build();
@@ -170,10 +174,25 @@ fn links_document(digest: &GraphDigest) -> String {
 
 /// What decides on calls.
 pub(crate) fn policy(config: &Config) -> Arc<dyn Policy> {
-    match &config.policy {
-        Some(rules) => Arc::new(rules.clone()),
-        None => Arc::new(DefaultPolicy::default()),
-    }
+    Arc::new(config.policy.clone())
+}
+
+/// The tool servers of an installation, bare and beside their lock.
+pub(crate) fn hub(config: &Config) -> (Hub, Arc<PinnedHub>) {
+    let hub = Hub::new(config.servers.clone());
+    let own = config.servers.iter().filter(|server| is_own(server)).map(|server| server.name.clone()).collect();
+    let lock = Arc::new(LockFile::new(&config.lock));
+    let pinned = PinnedHub::new(hub.clone(), lock, own, config.policy.unpinned());
+    (hub, Arc::new(pinned))
+}
+
+/// Whether a server is this very program, or the one of its name, serving one of the servers that ship with it.
+fn is_own(server: &ServerConfig) -> bool {
+    let TransportConfig::Stdio { command, args, .. } = &server.transport else { return false };
+    let this = std::env::current_exe().ok().and_then(|path| path.canonicalize().ok());
+    let named = Path::new(command).canonicalize().ok();
+    let same = command == env!("CARGO_PKG_NAME") || (named.is_some() && named == this);
+    same && args.first().is_some_and(|arg| arg == "mcp")
 }
 
 /// Agents whose knowledge is read when the first of them works: most commands need none.

@@ -389,6 +389,7 @@ impl World {
             role: None,
             can_probe: false,
             worst: runtime_core::interlocks::budget::Cost::FREE,
+            tool: Default::default(),
         };
         Some(Event::CallAsked { task, token, ix, request: Box::new(request) })
     }

@@ -1,7 +1,11 @@
 //! Tools over MCP: the client hub, and the servers that ship with the runtime.
 
 pub mod hub;
+pub mod lock;
 pub mod node;
+pub mod pinned;
 pub mod policy;
+pub mod scan;
 pub mod servers;
 pub mod toolbox;
+pub mod untrusted;

@@ -15,6 +15,7 @@ use graphs::{EffectClass, Kind, Node, Template, ToolNode as Declared, Verify};
 use runtime::{CallSpec, Context, NodeKind};
 use runtime_core::error::{ErrorClass, TaskError};
 use runtime_core::event::NodeOutput;
+use runtime_core::interlocks::guard::{ToolFacts, Version};
 use runtime_core::record::CallKind;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
@@ -61,13 +62,21 @@ pub async fn call_tool(ctx: &Context, tools: &Arc<dyn ToolBox>, spec: CallSpec) 
     let (target, effect) = (spec.target.to_string(), spec.effect);
     let (ctx, tools) = (ctx.clone(), Arc::clone(tools));
     let streamed = ctx.clone();
+    let facts = tools.facts(&target).await?;
+    let version = facts.version.clone();
+    let spec = CallSpec { tool: ToolFacts { computed_env: spec.tool.computed_env, ..facts }, ..spec };
     ctx.call(spec, move |permit| async move {
+        // A version that nobody had looked at is permitted only after somebody has.
+        if let Version::Differs { pin, .. } | Version::Unpinned { pin } = &version {
+            tools.accept(&target, pin).await?;
+        }
         let (progress, mut steps) = mpsc::channel(STEPS_QUEUE_MAX);
         let request = ToolRequest {
             target: target.clone(),
             args: permit.args,
             key: permit.key,
             effect,
+            pin: version.pin().map(str::to_owned),
             progress: Some(progress),
         };
         let call = tools.call(request);
@@ -104,10 +113,7 @@ impl Work<'_> {
         let act = self.ready(("tool", &self.declared.tool), ("args", &self.declared.args), None)?;
         let act = act.ok_or_else(|| self.unnamed("tool"))?;
         let env = self.env()?;
-        let effect = match self.declared.effect {
-            Some(effect) => effect,
-            None => self.tools.effect(&act.target).await?,
-        };
+        let effect = self.effect(&act.target).await?;
         if self.declared.dry_run {
             return Ok(json!({ "dry_run": true, "tool": act.target, "args": act.args, "env": env, "effect": effect }));
         }
@@ -122,6 +128,15 @@ impl Work<'_> {
                 Ok(Value::clone(&result))
             }
             Some(why) => Err(self.take_back(&target, &why, &result, env.as_deref()).await),
+        }
+    }
+
+    /// The node's word on how often the act may be made stands above the installation's, but no graph can declare that a
+    /// tool only reads.
+    async fn effect(&self, target: &str) -> Result<EffectClass, TaskError> {
+        match self.declared.effect {
+            Some(effect) if effect != EffectClass::ReadOnly => Ok(effect),
+            _ => self.tools.effect(target).await,
         }
     }
 
@@ -215,6 +230,7 @@ impl Work<'_> {
         let spec = CallSpec {
             env: env.map(Into::into),
             role: role.map(Into::into),
+            tool: ToolFacts { computed_env: self.computes_env(), ..ToolFacts::default() },
             ..CallSpec::new(CallKind::Tool, &ready.target, ready.args, effect)
         };
         call_tool(self.ctx, self.tools, spec).await
@@ -247,6 +263,10 @@ impl Work<'_> {
             other => return Err(self.misfit(args_place, "an object", &other)),
         };
         Ok(Some(Ready { target, args }))
+    }
+
+    fn computes_env(&self) -> bool {
+        self.declared.env.as_ref().is_some_and(|env| env.as_const().is_none())
     }
 
     fn env(&self) -> Result<Option<String>, TaskError> {

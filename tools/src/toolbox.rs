@@ -9,11 +9,13 @@ use async_trait::async_trait;
 use graphs::EffectClass;
 use parking_lot::Mutex;
 use runtime_core::error::{ErrorClass, TaskError};
+use runtime_core::interlocks::guard::ToolFacts;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::hub::{CallOptions, Delivery, Effect, Hub, Progress, ToolError, ToolErrorClass, ToolOutcome};
+use crate::hub::{CallOptions, Delivery, Effect, Hub, Pin, Progress, ToolError, ToolErrorClass, ToolOutcome};
 use crate::policy::pattern_fits;
+use crate::untrusted::Untrusted;
 
 /// Longest text of a failed tool that becomes an error message.
 const FAILURE_CHARS_MAX: usize = 2_000;
@@ -31,6 +33,8 @@ pub struct ToolRequest {
     pub key: String,
     /// Effect class the call was permitted with.
     pub effect: EffectClass,
+    /// The version of the tool that was permitted; no other one is called.
+    pub pin: Option<String>,
     /// Where steps of a long call are reported.
     pub progress: Option<mpsc::Sender<Value>>,
 }
@@ -40,8 +44,8 @@ pub struct ToolRequest {
 pub struct ToolBrief {
     /// `server.tool`.
     pub target: String,
-    /// What its server says it does. Untrusted text.
-    pub description: String,
+    /// What its server says it does.
+    pub description: Untrusted,
     /// Effect class.
     pub effect: EffectClass,
     /// Schema of its arguments.
@@ -57,12 +61,20 @@ pub trait ToolBox: Send + Sync + 'static {
     async fn call(&self, request: ToolRequest) -> Result<Value, TaskError>;
     /// Effect class of a tool, from declared configuration.
     async fn effect(&self, target: &str) -> Result<EffectClass, TaskError>;
+    /// What the guard wants to know of a tool, as it is now.
+    async fn facts(&self, _target: &str) -> Result<ToolFacts, TaskError> {
+        Ok(ToolFacts::default())
+    }
+    /// People have looked at this version of a tool: from now on it is the pinned one.
+    async fn accept(&self, _target: &str, _pin: &str) -> Result<(), TaskError> {
+        Ok(())
+    }
     /// Tools whose name fits one of the patterns.
     async fn list(&self, patterns: &[String]) -> Result<Vec<ToolBrief>, TaskError>;
 }
 
 /// Splits `server.tool`; the tool may contain dots, the server not.
-fn split(target: &str) -> Result<(&str, &str), TaskError> {
+pub(crate) fn split(target: &str) -> Result<(&str, &str), TaskError> {
     let parts = target.split_once('.').filter(|(server, tool)| !server.is_empty() && !tool.is_empty());
     parts.ok_or_else(|| TaskError::invalid(format!("`{target}` names no tool: write `server.tool`")))
 }
@@ -73,7 +85,12 @@ impl ToolBox for Hub {
         let (server, tool) = split(&request.target)?;
         let (progress, steps) = mpsc::channel(PROGRESS_QUEUE_MAX);
         let progress = request.progress.is_some().then_some(progress);
-        let options = CallOptions { idempotency_key: Some(request.key), progress, ..CallOptions::default() };
+        let options = CallOptions {
+            idempotency_key: Some(request.key),
+            progress,
+            expected_pin: request.pin.map(Pin::from_hex),
+            ..CallOptions::default()
+        };
         let call = Hub::call(self, server, tool, Arc::unwrap_or_clone(request.args), options);
         let outcome = with_steps(call, steps, request.progress.as_ref()).await;
         outcome
@@ -97,7 +114,7 @@ impl ToolBox for Hub {
             let inventory = self.list_tools(server).await.map_err(|error| hub_error(&error, EffectClass::ReadOnly))?;
             found.extend(inventory.tools.into_iter().map(|tool| ToolBrief {
                 target: format!("{server}.{}", tool.name),
-                description: tool.description.unwrap_or_default(),
+                description: tool.description.unwrap_or_default().into(),
                 effect: effect_class(tool.effect),
                 input_schema: tool.input_schema,
             }));
@@ -138,7 +155,7 @@ async fn with_steps<T>(
     }
 }
 
-fn effect_class(effect: Effect) -> EffectClass {
+pub(crate) fn effect_class(effect: Effect) -> EffectClass {
     match effect {
         Effect::ReadOnly => EffectClass::ReadOnly,
         Effect::Idempotent => EffectClass::Idempotent,
@@ -148,7 +165,7 @@ fn effect_class(effect: Effect) -> EffectClass {
 
 /// A failure of the hub as the runtime judges it. Where the request may have arrived and must not be made twice, nothing
 /// but "unknown" is true; where repeating is harmless, the cause decides.
-fn hub_error(error: &ToolError, effect: EffectClass) -> TaskError {
+pub(crate) fn hub_error(error: &ToolError, effect: EffectClass) -> TaskError {
     let in_doubt = error.delivery == Delivery::Unknown && effect == EffectClass::AtMostOnce;
     let class = match error.class {
         _ if in_doubt => ErrorClass::OutcomeUnknown,
@@ -317,7 +334,7 @@ impl ToolBox for ScriptedTools {
         let fits = |target: &str| patterns.iter().any(|pattern| pattern_fits(pattern, target));
         let brief = |(target, (effect, _)): (&String, &(EffectClass, Scripted))| ToolBrief {
             target: target.clone(),
-            description: String::new(),
+            description: Untrusted::default(),
             effect: *effect,
             input_schema: json!({ "type": "object" }),
         };

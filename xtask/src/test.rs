@@ -133,6 +133,12 @@ pub(crate) const STAGES: &[Stage] = &[
         &[("INTERLOCK_CUTS", "1000")],
         "package(checkpoints) & test(power_cuts_lose_nothing)",
     ),
+    Stage::heavy(
+        "approvals",
+        "14,000 attacks on approvals let no call leave",
+        &[("INTERLOCK_APPROVALS", "1000")],
+        "package(tests) & binary(approvals)",
+    ),
     Stage::light(
         "failpoints",
         "a process that dies around a commit loses nothing that was acknowledged",

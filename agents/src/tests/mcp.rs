@@ -60,6 +60,7 @@ fn release(key: &str, id: u32) -> ToolRequest {
         key: key.to_owned(),
         effect: EffectClass::Idempotent,
         progress: None,
+        pin: None,
     }
 }
 

@@ -85,7 +85,7 @@ impl ToolBox for SandboxTools {
         let mut found = Vec::new();
         for target in all.filter(|target| patterns.iter().any(|pattern| pattern_fits(pattern, target))) {
             let effect = self.effect(&target).await?;
-            found.push(ToolBrief { target, description: String::new(), effect, input_schema: json!({}) });
+            found.push(ToolBrief { target, description: Default::default(), effect, input_schema: json!({}) });
         }
         Ok(found)
     }

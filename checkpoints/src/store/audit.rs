@@ -17,6 +17,8 @@ use crate::kv::{Reader, Txn};
 /// Deepest nesting of an entry's detail that is hashed part by part; deeper parts are hashed as text.
 const DEPTH_MAX: usize = 64;
 const HEAD: u64 = 0;
+/// What the first link follows.
+pub const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// The last link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +29,7 @@ pub(super) struct ChainHead {
 
 impl Default for ChainHead {
     fn default() -> Self {
-        Self { seq: 0, hash: "0".repeat(64) }
+        Self { seq: 0, hash: GENESIS.to_owned() }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The engine's store port over any ordered map of bytes.
 
 mod audit;
+mod chain;
 pub(crate) mod codec;
 mod commit;
 mod documents;
@@ -27,7 +28,8 @@ use runtime_core::ids::{InterruptId, RunId, Seq, ThreadId, Timestamp};
 use runtime_core::record::{Commit, Record};
 use serde_json::Value;
 
-pub use audit::hash_of as audit_hash;
+pub use audit::{GENESIS, hash_of as audit_hash};
+pub use chain::ChainCheck;
 pub use commit::RECORD_BYTES_MAX;
 pub use maintain::{Copied, copy_store};
 

@@ -13,11 +13,12 @@ use crate::dispatch::digest_of;
 use crate::effect::{Effect, Verdict};
 use crate::error::{ErrorClass, TaskError};
 use crate::event::{CallRequest, Probe, Question, Token};
-use crate::ids::{CallIx, Name, TaskId};
+use crate::guarding::{Grant, Standing, edited_args, is_audited};
+use crate::ids::{CallIx, TaskId};
 use crate::interlocks::approval::choice;
 use crate::interlocks::budget::Cost;
-use crate::interlocks::guard::{CallFacts, Decision};
-use crate::record::{CallHead, CallOutcome, InterruptKind, Op};
+use crate::interlocks::guard::{Approval, PIN_DIFFERS};
+use crate::record::{Answer, CallHead, CallOutcome, InterruptKind, Op};
 use crate::run::Run;
 use crate::state::{CallEntry, TaskStatus};
 
@@ -66,15 +67,14 @@ impl Run {
     fn known_call(&mut self, task: TaskId, token: Token, ix: CallIx, call: (CallEntry, CallHead, &CallRequest)) {
         let (entry, head, request) = call;
         let attempts = self.task(task).map_or(0, |task| task.attempts);
-        let args = permitted_args(&entry, request);
         match &entry.outcome {
             Some(CallOutcome::Err(error)) if entry.attempt < attempts => {
                 let doubt = head.effect == EffectClass::AtMostOnce && error.class.leaves_doubt();
                 match doubt {
                     true => self.in_doubt(task, token, ix, (entry, head, request)),
                     // A call that is made again counts again.
-                    false if self.over_budget(task, token, ix, (&head, &args)) => {}
-                    false => self.permit(task, token, ix, (head, args)),
+                    false if self.over_budget(task, token, ix, (&head, &request.args)) => {}
+                    false => self.release(task, token, ix, (head, request)),
                 }
             }
             Some(outcome) => self.verdict(task, token, ix, Verdict::Recorded(outcome.clone())),
@@ -83,7 +83,7 @@ impl Run {
         }
     }
 
-    /// A call the guard asked about: the answer decides, bound to the digest of these very arguments.
+    /// A call people were asked about: the answer decides, bound to the digest of these very arguments.
     fn approved_call(&mut self, task: TaskId, token: Token, ix: CallIx, call: (CallEntry, CallHead, &CallRequest)) {
         let (entry, head, request) = call;
         let Some(answer) = &entry.answer else {
@@ -96,11 +96,10 @@ impl Run {
         };
         let (by, value) = (answer.by.clone(), Arc::clone(&answer.value));
         match choice(&value) {
-            Some("approve") => self.permit(task, token, ix, (head, Arc::clone(&request.args))),
-            Some("edit") => match value.get("args") {
-                Some(args) => self.permit_edited(task, token, ix, (head, request, args.clone())),
-                None => self.refuse_call(task, token, ix, (head, format!("`{by}` chose `edit` without `args`"))),
-            },
+            Some("edit") if value.get("args").is_none() => {
+                self.refuse_call(task, token, ix, (head, format!("`{by}` chose `edit` without `args`")));
+            }
+            Some("approve" | "edit") => self.release(task, token, ix, (head, request)),
             other => {
                 let reason =
                     value.get("reason").and_then(Value::as_str).map(|text| format!(": {text}")).unwrap_or_default();
@@ -110,100 +109,81 @@ impl Run {
         }
     }
 
-    /// Edited arguments pass the guard again; only what it would ask about anyway is covered by the answer.
-    fn permit_edited(&mut self, task: TaskId, token: Token, ix: CallIx, call: (CallHead, &CallRequest, Value)) {
-        let (head, request, args) = call;
-        let edited = CallRequest { args: Arc::new(args), ..request.clone() };
-        match self.guard(task, &edited) {
-            Decision::Deny { reason, .. } => self.refuse_call(task, token, ix, (head, reason)),
-            _ => self.permit(task, token, ix, (head, edited.args)),
-        }
-    }
-
     /// A call without a history: policy decides.
     fn decide_call(&mut self, task: TaskId, token: Token, ix: CallIx, call: (CallHead, &CallRequest)) {
         let (head, request) = call;
-        if self.budget_denied(task, token, ix, &head) || self.over_budget(task, token, ix, (&head, &request.args)) {
-            return;
+        if !self.budget_denied(task, token, ix, &head) && !self.over_budget(task, token, ix, (&head, &request.args)) {
+            self.release(task, token, ix, (head, request));
         }
-        match self.guard(task, request) {
-            Decision::Allow { .. } => self.permit(task, token, ix, (head, Arc::clone(&request.args))),
-            Decision::Deny { rule, reason } => {
-                let detail = json!({"target": &*head.target, "digest": head.digest, "rule": rule, "reason": reason});
-                self.audit_call(task, request, "call.denied", detail);
+    }
+
+    /// The one way out: the guard decides at this moment, and an approval counts for nothing but what was approved.
+    fn release(&mut self, task: TaskId, token: Token, ix: CallIx, call: (CallHead, &CallRequest)) {
+        let (head, request) = call;
+        match self.standing(task, ix, request) {
+            Standing::Free(grant) => self.release_as_edited(task, token, ix, (head, request, grant)),
+            Standing::Refused { rule, reason } => {
+                self.audit_call((task, ix), request, "call.denied", (&rule, &reason));
                 self.refuse_call(task, token, ix, (head, reason));
             }
-            Decision::Ask { rule, reason, approvers, quorum, four_eyes } => {
-                let detail = json!({"target": &*head.target, "digest": head.digest, "rule": rule, "reason": reason});
-                self.audit_call(task, request, "call.asked", detail);
-                let env = request.env.as_deref().unwrap_or("unnamed");
-                let question = Question {
-                    title: format!("{} in {env}", head.target),
-                    body: reason,
-                    payload: json!({"tool": &*head.target, "args": *request.args, "env": env}),
-                    choices: ["approve", "edit", "reject"].map(str::to_owned).to_vec(),
-                    approvers,
-                    quorum,
-                    four_eyes,
-                    ..Question::default()
-                };
+            Standing::Asked { rule, question } => {
+                self.audit_call((task, ix), request, "call.asked", (&rule, &question.body));
                 self.ask_about_call(task, ix, head, (InterruptKind::Guard, &question));
                 self.suspend(task, token);
             }
         }
     }
 
-    fn guard(&self, task: TaskId, request: &CallRequest) -> Decision {
-        let place = self.state.find_task(task);
-        let node = place.and_then(|(_, frame, index)| frame.plan.tasks.get(index)).map_or("", |planned| &*planned.node);
-        let graph = place.map_or("", |(_, frame, _)| &*frame.graph);
-        self.policy.decide(&CallFacts {
-            kind: request.kind,
-            target: &request.target,
-            args: &request.args,
-            effect: request.effect,
-            env: request.env.as_deref(),
-            role: request.role.as_deref(),
-            graph,
-            node,
-        })
-    }
-
-    fn audit_call(&mut self, task: TaskId, request: &CallRequest, action: &str, detail: Value) {
-        let place = self.state.find_task(task);
-        let node: Name = place
-            .and_then(|(_, frame, index)| frame.plan.tasks.get(index))
-            .map_or_else(|| "".into(), |t| t.node.clone());
-        let actor = request.role.as_ref().map_or_else(|| "runtime".to_owned(), |role| format!("agent:{role}"));
-        self.audit(&actor, action, (&node, Some(task)), detail);
+    fn release_as_edited(&mut self, task: TaskId, token: Token, ix: CallIx, call: (CallHead, &CallRequest, Grant)) {
+        let (head, request, mut grant) = call;
+        let entry = self.task(task).and_then(|task| task.call(ix));
+        let edited = entry.and_then(edited_args).map(|(args, by)| (args, by.to_owned()));
+        let Some((args, by)) = edited else {
+            self.keep_grant(task, token, ix, (request, grant));
+            return self.permit(task, token, ix, (head, Arc::clone(&request.args)));
+        };
+        let edited = CallRequest { args: Arc::clone(&args), ..request.clone() };
+        match self.covers_edit(task, &edited, &by) {
+            Ok(()) => {
+                grant.approver.get_or_insert(by);
+                self.keep_grant(task, token, ix, (request, grant));
+                self.permit(task, token, ix, (head, args));
+            }
+            Err(reason) => {
+                self.audit_call((task, ix), &edited, "call.denied", (&grant.rule, &reason));
+                self.refuse_call(task, token, ix, (head, reason));
+            }
+        }
     }
 
     /// Lets a call be made: at once when it only reads, else when its intent is durable. One that takes from the ledger
     /// always leaves its intent.
     pub(crate) fn permit_now(&mut self, task: TaskId, token: Token, ix: CallIx, call: (CallHead, Arc<Value>)) {
         let (head, args) = call;
-        let key = self.call_key(task, ix);
-        let mut held = false;
+        let (key, now) = (self.call_key(task, ix), self.now);
+        let (mut held, mut let_go) = (false, None);
         if let Some(live) = self.live(task, token) {
             live.permitted.insert(ix, head.clone());
             held = live.passing.get(&ix).is_some_and(|passing| passing.hold.is_some());
+            let_go = live.let_go.get_mut(&ix).map(|let_go| {
+                let_go.at = now;
+                let_go.clone()
+            });
         }
-        let verdict = Effect::Verdict { task, token, ix, verdict: Verdict::Perform { key, args: Arc::clone(&args) } };
-        if head.effect == EffectClass::ReadOnly && !held {
+        let reads = head.effect == EffectClass::ReadOnly && !held;
+        if !reads {
+            self.record(Op::CallBegun { task, ix, head: head.clone() });
+        }
+        if is_audited(&head) {
+            self.audit_intent((task, ix), (&head, &*args), let_go.as_ref());
+        }
+        let verdict = Effect::Verdict { task, token, ix, verdict: Verdict::Perform { key, args } };
+        if reads {
             self.push(verdict);
-            return;
+        } else {
+            self.log.want_flush();
+            self.hold(verdict);
         }
-        let detail =
-            json!({"target": &*head.target, "kind": head.kind, "digest": digest_of(&args), "effect": head.effect});
-        let node: Name = self
-            .state
-            .find_task(task)
-            .and_then(|(_, frame, index)| frame.plan.tasks.get(index))
-            .map_or_else(|| "".into(), |planned| planned.node.clone());
-        self.record(Op::CallBegun { task, ix, head });
-        self.audit("runtime", "call.permitted", (&node, Some(task)), detail);
-        self.log.want_flush();
-        self.hold(verdict);
     }
 
     /// The stable key of a call: thread, task, call and journal generation; never the attempt.
@@ -231,12 +211,15 @@ impl Run {
         let (outcome, spent) = ended;
         let Some(live) = self.live(task, token) else { return };
         let Some(head) = live.permitted.remove(&ix) else { return };
-        let passing = live.passing.remove(&ix);
+        let (passing, let_go) = (live.passing.remove(&ix), live.let_go.remove(&ix));
         self.any_sign(task, token);
         let outcome = bounded_outcome(outcome, &head.target);
         let held = passing.as_ref().is_some_and(|passing| passing.hold.is_some());
         let reads = head.effect == EffectClass::ReadOnly && !held;
         let settled = passing.map(|passing| (passing, outcome.clone()));
+        if is_audited(&head) {
+            self.audit_outcome((task, ix), &head, &outcome, let_go);
+        }
         self.record(Op::CallEnded { task, ix, head: reads.then_some(head), outcome });
         if let Some((passing, outcome)) = settled {
             self.call_settled(task, passing, &outcome, spent);
@@ -249,15 +232,17 @@ impl Run {
 
     fn in_doubt(&mut self, task: TaskId, token: Token, ix: CallIx, call: (CallEntry, CallHead, &CallRequest)) {
         let (entry, head, request) = call;
-        let args = permitted_args(&entry, request);
         if head.effect != EffectClass::AtMostOnce {
-            self.permit(task, token, ix, (head, args));
+            if entry.outcome.is_none() {
+                self.audit_doubt(task, ix, &head);
+            }
+            self.release(task, token, ix, (head, request));
             return;
         }
         match &entry.doubt {
             Some(answer) => {
-                let value = Arc::clone(&answer.value);
-                self.resolve_doubt(task, token, ix, (head, args, value));
+                let answer = answer.clone();
+                self.resolve_doubt(task, token, ix, (head, request, answer));
             }
             None if request.can_probe => {
                 let key = self.call_key(task, ix);
@@ -266,15 +251,18 @@ impl Run {
                 }
                 self.verdict(task, token, ix, Verdict::Probe { key });
             }
-            None => self.ask_doubt(task, token, ix, (head, &args)),
+            None => {
+                let (args, who) = (permitted_args(&entry, request), self.terms(task, request));
+                self.ask_doubt(task, token, ix, (head, &args, who));
+            }
         }
     }
 
-    fn resolve_doubt(&mut self, task: TaskId, token: Token, ix: CallIx, call: (CallHead, Arc<Value>, Arc<Value>)) {
-        let (head, args, answer) = call;
-        let outcome = match choice(&answer) {
-            Some(REPEAT) => return self.permit(task, token, ix, (head, args)),
-            Some(HAPPENED) => CallOutcome::Ok(Arc::new(answer.get("result").cloned().unwrap_or_default())),
+    fn resolve_doubt(&mut self, task: TaskId, token: Token, ix: CallIx, call: (CallHead, &CallRequest, Answer)) {
+        let (head, request, answer) = call;
+        let outcome = match choice(&answer.value) {
+            Some(REPEAT) => return self.repeat(task, token, ix, (head, request, answer.by)),
+            Some(HAPPENED) => CallOutcome::Ok(Arc::new(answer.value.get("result").cloned().unwrap_or_default())),
             _ => CallOutcome::Err(TaskError::new(
                 ErrorClass::OutcomeUnknown,
                 format!("nobody knows whether `{}` happened, and it was given up", head.target),
@@ -285,8 +273,30 @@ impl Run {
         self.verdict(task, token, ix, Verdict::Recorded(outcome));
     }
 
-    fn ask_doubt(&mut self, task: TaskId, token: Token, ix: CallIx, call: (CallHead, &Arc<Value>)) {
-        let (head, args) = call;
+    /// A person who may approve the call says to make it again: policy may still refuse it.
+    fn repeat(&mut self, task: TaskId, token: Token, ix: CallIx, call: (CallHead, &CallRequest, String)) {
+        let (head, request, by) = call;
+        match self.standing(task, ix, request) {
+            Standing::Refused { rule, reason } => {
+                self.audit_call((task, ix), request, "call.denied", (&rule, &reason));
+                self.refuse_call(task, token, ix, (head, reason));
+            }
+            Standing::Free(grant) => {
+                let grant = Grant { approver: Some(by), ..grant };
+                self.release_as_edited(task, token, ix, (head, request, grant));
+            }
+            Standing::Asked { rule, .. } if rule.ends_with(PIN_DIFFERS) => {
+                self.release(task, token, ix, (head, request));
+            }
+            Standing::Asked { rule, .. } => {
+                let grant = Grant { rule, env: request.env.as_deref().map(str::to_owned), approver: Some(by) };
+                self.release_as_edited(task, token, ix, (head, request, grant));
+            }
+        }
+    }
+
+    fn ask_doubt(&mut self, task: TaskId, token: Token, ix: CallIx, call: (CallHead, &Arc<Value>, Approval)) {
+        let (head, args, who) = call;
         let question = Question {
             title: format!("Did `{}` happen?", head.target),
             body: "The call was begun and the process died before its result was recorded. Look at the target system, then \
@@ -294,8 +304,11 @@ impl Run {
                 .to_owned(),
             payload: json!({"tool": &*head.target, "args": **args}),
             choices: [HAPPENED, REPEAT, GIVE_UP].map(str::to_owned).to_vec(),
+            approvers: who.approvers,
+            four_eyes: who.four_eyes,
             ..Question::default()
         };
+        self.audit_doubt(task, ix, &head);
         self.ask_about_call(task, ix, head, (InterruptKind::InDoubt, &question));
         self.suspend(task, token);
     }
@@ -311,7 +324,9 @@ impl Run {
                 self.verdict(task, token, ix, Verdict::Recorded(outcome));
             }
             Probe::DidNot => self.permit_probed(task, token, ix, head),
-            Probe::Unknown => self.ask_doubt(task, token, ix, (head, &Arc::new(Value::Null))),
+            Probe::Unknown => {
+                self.ask_doubt(task, token, ix, (head, &Arc::new(Value::Null), Approval::default()));
+            }
         }
     }
 
@@ -381,9 +396,5 @@ fn same_call(was: &CallHead, is: &CallHead) -> bool {
 
 /// The arguments a call may be made with: as asked, or as an approver edited them.
 fn permitted_args(entry: &CallEntry, request: &CallRequest) -> Arc<Value> {
-    let edited = entry.answer.as_ref().filter(|answer| choice(&answer.value) == Some("edit"));
-    match edited.and_then(|answer| answer.value.get("args")) {
-        Some(args) => Arc::new(args.clone()),
-        None => Arc::clone(&request.args),
-    }
+    edited_args(entry).map_or_else(|| Arc::clone(&request.args), |(args, _)| args)
 }

@@ -31,7 +31,11 @@ pub(crate) fn is_in(ns: &str, scope: &str) -> bool {
 
 /// SHA-256 of a value's canonical JSON (object keys sorted), in hex.
 pub fn digest_of(value: &Value) -> String {
-    let text = serde_json::to_string(value).unwrap_or_default();
+    digest_of_text(&serde_json::to_string(value).unwrap_or_default())
+}
+
+/// SHA-256 of a text, in hex.
+pub(crate) fn digest_of_text(text: &str) -> String {
     hex::encode(Sha256::digest(text.as_bytes()))
 }
 
@@ -188,6 +192,7 @@ impl Run {
                 ns: starting.ns.clone(),
                 last_sign: self.now,
                 permitted: std::collections::BTreeMap::new(),
+                let_go: std::collections::BTreeMap::new(),
                 suspending: false,
                 passing: std::collections::BTreeMap::new(),
                 worst: std::collections::BTreeMap::new(),

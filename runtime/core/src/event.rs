@@ -12,6 +12,7 @@ use crate::error::TaskError;
 use crate::ids::{CallIx, CheckpointId, InterruptId, Name, Ns, RunId, Seq, TaskId, Timestamp};
 use crate::interlocks::breaker::Turn;
 use crate::interlocks::budget::Cost;
+use crate::interlocks::guard::ToolFacts;
 use crate::record::{CallKind, CallOutcome, Hop, RunOptions, TimerKey};
 use crate::state::Frame;
 
@@ -188,6 +189,8 @@ pub struct CallRequest {
     pub can_probe: bool,
     /// What it costs at most.
     pub worst: Cost,
+    /// What the tool side knows about the tool.
+    pub tool: ToolFacts,
 }
 
 /// What the shared records said.

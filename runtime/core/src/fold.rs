@@ -264,6 +264,13 @@ impl ThreadState {
                     entry.interrupt = Some(id);
                     entry.asked += 1;
                     entry.expired = false;
+                    // An answer belongs to one question: a new one, answered or taken back, never inherits it. What people
+                    // say about an interlock or a doubt has a place of its own beside it.
+                    let aside = [InterruptKind::InDoubt, InterruptKind::Budget, InterruptKind::Breaker];
+                    if !aside.contains(&interrupt.kind) {
+                        entry.answer = None;
+                        entry.approved = None;
+                    }
                 }
                 self.interrupts.insert(id, (**interrupt).clone());
             }

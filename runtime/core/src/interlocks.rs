@@ -5,3 +5,5 @@ pub mod breaker;
 pub mod budget;
 pub mod gate;
 pub mod guard;
+pub mod plain;
+pub mod redact;

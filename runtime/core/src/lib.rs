@@ -19,6 +19,7 @@ mod failures;
 mod finish;
 mod fold;
 mod frames;
+mod guarding;
 pub mod ids;
 pub mod interlocks;
 mod journal;

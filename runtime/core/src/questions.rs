@@ -10,6 +10,7 @@ use crate::error::{ErrorClass, TaskError};
 use crate::event::{AnswerInput, LiveTimer, Question, Token};
 use crate::ids::{CallIx, InterruptId, Name, RunId, TaskId};
 use crate::interlocks::approval::{self, choice};
+use crate::interlocks::guard::still_entitled;
 use crate::record::{
     Answer, CallHead, CallKind, CallOutcome, Interrupt, InterruptKind, Op, Outcome, RunKind, RunOptions, Timer,
     TimerKey,
@@ -29,6 +30,12 @@ pub fn answer_value(answer: &Answer) -> Value {
     shown.insert("by".to_owned(), answer.by.clone().into());
     shown.insert("at".to_owned(), answer.at.to_string().into());
     Value::Object(shown)
+}
+
+/// The id of a question about a call: it commits to the call, to how often it was asked about, and to the exact payload.
+pub(crate) fn question_id(call: (TaskId, CallIx), asked: (u32, u32), kind: InterruptKind, digest: &str) -> InterruptId {
+    let named = format!("{}:{}:{}:{}:{kind:?}:{digest}", call.0, call.1.0, asked.0, asked.1);
+    InterruptId(xxhash_rust::xxh3::xxh3_128(named.as_bytes()))
 }
 
 impl Run {
@@ -77,11 +84,10 @@ impl Run {
         let ns = ns.clone();
         let digest = digest_of(&question.payload);
         let state = self.task(task);
-        let generation = state.map_or(0, |task| task.generation);
-        let asked = state.and_then(|task| task.call(ix)).map_or(0, |call| call.asked);
-        let named = format!("{task}:{}:{generation}:{asked}:{kind:?}:{digest}", ix.0);
+        let entry = state.and_then(|task| task.call(ix)).map(|call| (call.generation, call.asked));
+        let (generation, asked) = entry.unwrap_or_else(|| (state.map_or(0, |task| task.generation), 0));
         let interrupt = Interrupt {
-            id: InterruptId(xxhash_rust::xxh3::xxh3_128(named.as_bytes())),
+            id: question_id((task, ix), (generation, asked), kind, &digest),
             kind,
             ns: ns.clone(),
             task,
@@ -160,8 +166,10 @@ impl Run {
     fn take_answer(&mut self, input: &AnswerInput) -> Result<Taken, Refusal> {
         let id = input.id;
         let question = self.state.interrupts.get(&id).cloned();
-        let question =
+        let mut question =
             question.ok_or_else(|| Refusal::UnknownInterrupt { id, pending: "it was just closed".to_owned() })?;
+        // A vote counts as long as its person may vote.
+        question.votes.retain(|vote| still_entitled(&*self.policy, &vote.by, &question.approvers));
         let requester = self.state.metadata.get("requested_by").and_then(Value::as_str).unwrap_or("").to_owned();
         let refused = |why| Refusal::AnswerRefused { id, why };
         let verdict = approval::judge(&question, input, self.now, &requester).map_err(refused)?;

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use crate::effect::{Effect, Refusal, Reply};
 use crate::error::{ErrorClass, TaskError};
 use crate::event::{Command, Event, RequestId, Token};
+use crate::guarding::LetGo;
 use crate::ids::{CallIx, CheckpointId, Epoch, Name, Ns, RunId, Seq, TaskId, ThreadId, Timestamp, ordered_id};
 use crate::interlocks::guard::Policy;
 use crate::log::Log;
@@ -95,6 +96,8 @@ pub(crate) struct Live {
     pub(crate) ns: Ns,
     pub(crate) last_sign: Timestamp,
     pub(crate) permitted: BTreeMap<CallIx, CallHead>,
+    /// What the outcome of each permitted call is recorded with.
+    pub(crate) let_go: BTreeMap<CallIx, LetGo>,
     pub(crate) suspending: bool,
     /// Calls on their way through shared records, and the task itself under [`crate::spending::WHOLE_TASK`].
     pub(crate) passing: BTreeMap<CallIx, crate::clearance::Passing>,

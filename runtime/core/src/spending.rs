@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::dispatch::digest_of;
 use crate::ids::{CallIx, Name, TaskId};
 use crate::interlocks::approval::choice;
 use crate::interlocks::budget::{Cost, Unit};
@@ -121,6 +122,10 @@ pub(crate) fn take_answer(entry: &mut CallEntry, kind: InterruptKind, payload: &
             leave.lifted.extend(lifted.filter(|_| approves).map(Name::from));
             leave.budget = Some(answer.clone());
         }),
-        _ => entry.answer = Some(answer.clone()),
+        InterruptKind::Guard => {
+            entry.answer = Some(answer.clone());
+            entry.approved = Some(digest_of(payload));
+        }
+        InterruptKind::Approval | InterruptKind::Question => entry.answer = Some(answer.clone()),
     }
 }

@@ -161,6 +161,9 @@ pub struct CallEntry {
     pub interrupt: Option<InterruptId>,
     /// The deciding answer.
     pub answer: Option<Answer>,
+    /// Digest of the guard's question that it answers.
+    #[serde(default)]
+    pub approved: Option<String>,
     /// The question expired undecided.
     pub expired: bool,
     /// What people found out about the call in doubt; used up when the call is begun again.
@@ -196,6 +199,7 @@ impl CallEntry {
             begun: false,
             interrupt: None,
             answer: None,
+            approved: None,
             expired: false,
             doubt: None,
             asked: 0,

@@ -1,10 +1,11 @@
 //! The workloads W1 to W7, with the command line and the JSON line of the peers' runners, so that both sides run in turn.
 //!
-//! Nodes are pure functions; there is no model and no tool. A result that is wrong (counter, sum, list length) makes `ok`
+//! Nodes are pure functions; there is no model, and no tool but in `MCP`, which no peer has. A result that is wrong (counter, sum, list length) makes `ok`
 //! false.
 
 mod child;
 mod graphs_used;
+mod mcp;
 mod measure;
 mod parked;
 mod stores;
@@ -19,7 +20,7 @@ use serde_json::{Value, json};
 /// Arguments of a workload run; the same flags as the peers' runners.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct BenchArgs {
-    /// W1 chain, W2 many threads, W3 fan-out, W4 appends, W5 parked threads, W6 start, W7 kill
+    /// W1 chain, W2 many threads, W3 fan-out, W4 appends, W5 parked threads, W6 start, W7 kill, MCP calls
     #[arg(long)]
     pub workload: String,
     /// memory, sled or fjall
@@ -102,6 +103,9 @@ struct Outcome {
 
 /// Runs one workload and prints its JSON line.
 pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
+    if args.child.as_deref() == Some(mcp::ECHO) {
+        return mcp::echo();
+    }
     if let Some(child) = args.child.clone() {
         return child::run(args, &child);
     }
@@ -113,7 +117,8 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
         "W5" => parked::w5(args)?,
         "W6" => child::w6(args)?,
         "W7" => child::w7(args)?,
-        other => anyhow::bail!("--workload `{other}`: use W1 to W7"),
+        "MCP" => mcp::run(args)?,
+        other => anyhow::bail!("--workload `{other}`: use W1 to W7 or MCP"),
     };
     let line = json!({
         "schema": 1, "peer": "interlock", "version": env!("CARGO_PKG_VERSION"), "workload": args.workload,

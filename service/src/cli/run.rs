@@ -89,7 +89,7 @@ async fn start(args: &Run, graph: &std::path::Path, app: &App, session: &Session
     follow.finish(streamed).await
 }
 
-async fn free_thread(session: &Session, graph: &str) -> Result<ThreadId, Failure> {
+pub(super) async fn free_thread(session: &Session, graph: &str) -> Result<ThreadId, Failure> {
     let chance = u128::from_str_radix(&session.engine.new_thread_id().as_str().replace('-', ""), 16).unwrap_or(0);
     for attempt in 0..NEW_IDS_MAX {
         let id = new_thread(graph, chance.wrapping_add(attempt))?;

@@ -2,6 +2,7 @@
 
 mod broken;
 mod demo;
+mod guard;
 mod readme;
 mod stage;
 mod store;

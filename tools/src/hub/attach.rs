@@ -3,11 +3,13 @@
 //! A failed probe never reuses its connection: a late answer to `server/discover` would be taken for the answer to
 //! `initialize`. And it waits for the old process to be gone: two of one server may fight over a lock or a port.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rmcp::model::{ClientCapabilities, ClientConfig, Implementation, ProtocolVersion};
 use rmcp::service::ClientInitializeError;
 use rmcp::{ClientHandler, ClientServiceExt};
+use runtime_core::interlocks::redact;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::child::{self, Process, Spawn};
@@ -141,7 +143,10 @@ fn resolve(config: &ServerConfig, hub: &HubContext) -> Result<Spawn, ToolError> 
     };
     let command = expanded(command)?;
     let args = args.iter().map(|arg| expanded(arg)).collect::<Result<_, _>>()?;
-    let env = env.iter().map(|(name, value)| Ok((name.clone(), expanded(value)?))).collect::<Result<_, ToolError>>()?;
+    let env = env.iter().map(|(name, value)| Ok((name.clone(), expanded(value)?)));
+    let env = env.collect::<Result<BTreeMap<String, String>, ToolError>>()?;
+    // What people paste into the file itself is a secret too, if its name says so.
+    env.iter().filter(|(name, _)| redact::is_secret_key(name)).for_each(|(_, value)| secrets.add(value));
     let cwd = match cwd {
         Some(cwd) => Ok(cwd.clone()),
         None => child::own_directory(&hub.work_root, &config.name),

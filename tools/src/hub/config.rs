@@ -18,7 +18,7 @@ use super::limits;
 /// Longest server name in bytes: it is half of every tool's full name.
 const SERVER_NAME_BYTES_MAX: usize = 64;
 /// Our own keys and the shared ones; anything else is warned about.
-const KNOWN_KEYS: [&str; 19] = [
+const KNOWN_KEYS: [&str; 21] = [
     "type",
     "command",
     "args",
@@ -35,6 +35,8 @@ const KNOWN_KEYS: [&str; 19] = [
     "trusted",
     "effects",
     "environment",
+    "environments",
+    "disabled",
     "max_result_bytes",
     "max_line_bytes",
     "concurrency",
@@ -112,6 +114,8 @@ pub struct ServerConfig {
     pub effects: BTreeMap<String, Effect>,
     /// Label for the guard and the audit log: `staging`, `production` …
     pub environment: Option<String>,
+    /// Which argument chooses among several environments, where a server has them.
+    pub environments: Option<Environments>,
     /// Bytes of a result handed on; the rest is cut and marked.
     pub max_result_bytes: usize,
     /// Bytes of one message; a longer one ends the connection.
@@ -135,6 +139,7 @@ impl ServerConfig {
             trusted: false,
             effects: BTreeMap::new(),
             environment: None,
+            environments: None,
             max_result_bytes: limits::RESULT_BYTES_DEFAULT,
             max_line_bytes: limits::LINE_BYTES_MAX,
             concurrency: limits::CONCURRENCY_DEFAULT,
@@ -146,6 +151,15 @@ impl ServerConfig {
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
         Self::new(name, TransportConfig::Stdio { command: command.into(), args, env: BTreeMap::new(), cwd: None })
     }
+}
+
+/// The environments of a server with several connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Environments {
+    /// JSON pointer of the argument that chooses one.
+    pub argument: String,
+    /// Label of each value; empty where the values are the labels.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// One thing wrong with a configuration, and where.
@@ -188,6 +202,7 @@ impl ParsedServers {
                 }
             }
             match config {
+                Some(_) if entry.get("disabled") == Some(&Value::Bool(true)) => {}
                 Some(config) if reader.errors.is_empty() => parsed.servers.push(config),
                 _ => parsed.errors.append(&mut reader.errors),
             }
@@ -227,6 +242,7 @@ impl Reader {
             config.environment =
                 self.expect(label.as_str(), "environment", "a name such as staging").map(str::to_owned);
         }
+        config.environments = entry.get("environments").and_then(|value| self.environments(value));
         config.effects = self.effects(entry.get("effects"));
         Some(config)
     }
@@ -316,6 +332,24 @@ impl Reader {
         self.expect(strings, key, "an object of strings").unwrap_or_default()
     }
 
+    fn environments(&mut self, value: &Value) -> Option<Environments> {
+        let read = || {
+            let fields = value.as_object()?;
+            let argument = fields.get("argument")?.as_str().filter(|pointer| pointer.starts_with('/'))?.to_owned();
+            let labels = fields.get("labels").map_or(Some(BTreeMap::new()), |labels| {
+                let labels = labels.as_object()?.iter();
+                labels.map(|(name, label)| Some((name.clone(), label.as_str()?.to_owned()))).collect()
+            })?;
+            let known = fields.keys().all(|key| matches!(key.as_str(), "argument" | "labels"));
+            known.then_some(Environments { argument, labels })
+        };
+        self.expect(
+            read(),
+            "environments",
+            "{argument: /POINTER, labels: {NAME: ENVIRONMENT}}: the argument that chooses a connection, and their labels",
+        )
+    }
+
     fn effects(&mut self, value: Option<&Value>) -> BTreeMap<String, Effect> {
         let Some(value) = value else { return BTreeMap::new() };
         let effects = value.as_object().and_then(|map| {
@@ -334,10 +368,12 @@ impl Reader {
     }
 }
 
-fn parse_duration(text: &str) -> Option<Duration> {
+/// A time such as `30s`.
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let number: u64 = text[..digits].parse().ok()?;
-    match &text[digits..] {
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    match unit {
         "ms" => Some(Duration::from_millis(number)),
         "s" => Some(Duration::from_secs(number)),
         "m" => number.checked_mul(60).map(Duration::from_secs),
@@ -392,6 +428,52 @@ mod tests {
                 warning servers.w.autoApprove: this key has no effect here
             "#]],
         );
+    }
+
+    /// As Claude Desktop, Cursor and VS Code write them, down to the keys that have no meaning here.
+    #[test]
+    fn what_each_editor_writes_is_read() {
+        check_config(
+            json!({"mcpServers": {
+                "filesystem": {"command": "npx", "args": ["-y", "@modelcontextprotocol/server-filesystem", "/data"]},
+                "off": {"command": "x", "disabled": true},
+            }}),
+            expect![[r#"
+                filesystem: Stdio { command: "npx", args: ["-y", "@modelcontextprotocol/server-filesystem", "/data"], env: [], cwd: None } timeout=60s effects={}
+            "#]],
+        );
+        check_config(
+            json!({"mcpServers": {
+                "web": {"type": "streamable-http", "url": "https://mcp.example.test/mcp", "headers": {"Authorization": "Bearer ${env:KEY}"}},
+                "local": {"type": "stdio", "command": "uvx", "args": ["mcp-server-git"], "env": {"API_KEY": "${env:KEY}"}, "envFile": ".env"},
+            }}),
+            expect![[r#"
+                local: Stdio { command: "uvx", args: ["mcp-server-git"], env: ["API_KEY"], cwd: None } timeout=60s effects={}
+                web: Http { url: "https://mcp.example.test/mcp", headers: ["Authorization"] } timeout=60s effects={}
+                warning mcpServers.local.envFile: this key has no effect here
+            "#]],
+        );
+        check_config(
+            json!({
+                "inputs": [{"type": "promptString", "id": "key", "description": "Key", "password": true}],
+                "servers": {"github": {"type": "http", "url": "https://api.example.test/mcp/"}, "db": {"type": "stdio", "command": "db", "args": ["--key", "${KEY}"]}},
+            }),
+            expect![[r#"
+                db: Stdio { command: "db", args: ["--key", "${KEY}"], env: [], cwd: None } timeout=60s effects={}
+                github: Http { url: "https://api.example.test/mcp/", headers: [] } timeout=60s effects={}
+            "#]],
+        );
+    }
+
+    #[test]
+    fn environments_of_a_server_are_labelled_by_an_argument() {
+        let parsed = ParsedServers::parse(&json!({"mcpServers": {
+            "sql": {"command": "x", "environments": {"argument": "/connection", "labels": {"wh": "production"}}},
+            "bad": {"command": "x", "environments": {"argument": "connection"}},
+        }}));
+        let by = parsed.servers[0].environments.clone().unwrap();
+        assert_eq!((by.argument.as_str(), by.labels["wh"].as_str()), ("/connection", "production"));
+        assert!(parsed.errors[0].to_string().starts_with("mcpServers.bad.environments: expected {argument: /POINTER"));
     }
 
     #[test]

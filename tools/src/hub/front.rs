@@ -18,7 +18,7 @@ use super::config::ServerConfig;
 use super::era::Era;
 use super::error::{ToolError, ToolErrorClass};
 use super::inventory::{Inventory, ToolInfo};
-use super::limits::DRAIN_DEFAULT;
+use super::limits::{DRAIN_DEFAULT, LIST_AGE_MAX};
 use super::outcome::ToolOutcome;
 use super::pin::Pin;
 use super::reaper::Reaper;
@@ -59,6 +59,17 @@ pub struct CallOptions {
     pub expected_pin: Option<Pin>,
     /// Bytes of the result handed on.
     pub max_result_bytes: Option<usize>,
+}
+
+/// A tool and its server as they describe themselves. Untrusted.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// The tool.
+    pub tool: ToolInfo,
+    /// Name and version the server gives itself.
+    pub identity: Option<String>,
+    /// Instructions of the server for a model.
+    pub instructions: Option<String>,
 }
 
 /// What all servers of a hub share.
@@ -174,6 +185,23 @@ impl Hub {
     /// As [`Hub::list_tools`], or of class `not_found`.
     pub async fn tool(&self, server: &str, tool: &str) -> Result<ToolInfo, ToolError> {
         self.server(server).map_err(|error| error.about(tool))?.describe(tool).await
+    }
+
+    /// A tool and its server as they describe themselves now, from a fresh list: what is compared with a pin before a call
+    /// that may change something.
+    ///
+    /// # Errors
+    /// As [`Hub::tool`].
+    pub async fn look(&self, server: &str, tool: &str) -> Result<Look, ToolError> {
+        self.server(server).map_err(|error| error.about(tool))?.look(tool, Duration::ZERO).await
+    }
+
+    /// As [`Hub::look`], from a list of at most a minute ago.
+    ///
+    /// # Errors
+    /// As [`Hub::tool`].
+    pub async fn glance(&self, server: &str, tool: &str) -> Result<Look, ToolError> {
+        self.server(server).map_err(|error| error.about(tool))?.look(tool, LIST_AGE_MAX).await
     }
 
     /// Makes one call, exactly as asked and at most once.

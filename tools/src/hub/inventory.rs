@@ -3,6 +3,7 @@
 //! A tool that is malformed, too large, or named like another is left out and reported; the rest stays usable.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -53,6 +54,9 @@ pub struct ToolInfo {
     pub effect_source: EffectSource,
     /// Fingerprint of the description.
     pub pin: Pin,
+    /// Everything the fingerprint is of, as the server sent it. Untrusted.
+    #[serde(skip)]
+    pub definition: Arc<Value>,
 }
 
 /// A tool that was left out, and why.
@@ -220,6 +224,7 @@ fn read_tool(raw: &Value, config: &ServerConfig) -> Result<Tool, String> {
         effect,
         effect_source,
         pin: Pin::of(raw),
+        definition: Arc::new(Pin::definition(raw)),
     };
     Ok(Tool { info, input, output })
 }

@@ -40,12 +40,13 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use config::{ConfigProblem, ParsedServers, ServerConfig, TransportConfig};
+pub(crate) use config::parse_duration;
+pub use config::{ConfigProblem, Environments, ParsedServers, ServerConfig, TransportConfig};
 pub use dial::{Dial, Pipes};
 pub use effect::{Effect, EffectSource};
 pub use era::Era;
 pub use error::{Delivery, ToolError, ToolErrorClass};
-pub use front::{CallOptions, Hub, HubOptions, Progress, ProgressSink};
+pub use front::{CallOptions, Hub, HubOptions, Look, Progress, ProgressSink};
 pub use inventory::{Annotations, Defect, Inventory, ToolInfo};
 pub use outcome::{Content, ToolOutcome};
 pub use pin::Pin;

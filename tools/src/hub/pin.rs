@@ -7,7 +7,8 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// The fields that make up a tool's identity, in hashing order.
-const FIELDS: [&str; 6] = ["annotations", "description", "inputSchema", "name", "outputSchema", "title"];
+const FIELDS: [&str; 8] =
+    ["_meta", "annotations", "description", "icons", "inputSchema", "name", "outputSchema", "title"];
 
 /// SHA-256 over the canonical form of a tool, in hex.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -25,8 +26,14 @@ impl Pin {
         &self.0
     }
 
+    /// The parts of a tool, as its server sent it, that make up its identity.
+    pub(super) fn definition(tool: &Value) -> Value {
+        let field = |field: &str| Some((field.to_owned(), tool.get(field).filter(|value| !value.is_null())?.clone()));
+        Value::Object(FIELDS.into_iter().filter_map(field).collect())
+    }
+
     /// The pin of a tool as the server sent it. A field that is `null` counts as absent.
-    pub(super) fn of(tool: &Value) -> Self {
+    pub fn of(tool: &Value) -> Self {
         let mut text = String::from("{");
         for field in FIELDS {
             if let Some(value) = tool.get(field).filter(|value| !value.is_null()) {
@@ -96,7 +103,7 @@ mod tests {
     fn key_order_null_and_foreign_fields_do_not_count() {
         check_same(
             r#"{"name": "q", "inputSchema": {"type": "object", "properties": {"a": 1, "b": 2}}}"#,
-            r#"{"inputSchema": {"properties": {"b": 2, "a": 1}, "type": "object"}, "name": "q", "title": null, "_meta": {"x": 1}}"#,
+            r#"{"inputSchema": {"properties": {"b": 2, "a": 1}, "type": "object"}, "name": "q", "title": null, "x": {"x": 1}}"#,
             true,
         );
     }
@@ -109,6 +116,8 @@ mod tests {
         check_same(base, r#"{"name": "q", "description": "Reads.", "title": "Q"}"#, false);
         check_same(base, r#"{"name": "q", "description": "Reads.", "annotations": {"readOnlyHint": true}}"#, false);
         check_same(base, r#"{"name": "q", "description": "Reads.", "outputSchema": {}}"#, false);
+        check_same(base, r#"{"name": "q", "description": "Reads.", "_meta": {"a": 1}}"#, false);
+        check_same(base, r#"{"name": "q", "description": "Reads.", "icons": [{"src": "https://x"}]}"#, false);
     }
 
     #[test]

@@ -21,11 +21,18 @@ impl fmt::Debug for Secrets {
 }
 
 impl Secrets {
-    fn add(&mut self, value: &str) {
-        if value.len() >= SECRET_BYTES_MIN && !self.0.iter().any(|known| known == value) {
-            self.0.push(value.into());
-            self.0.sort_by_key(|known| std::cmp::Reverse(known.len()));
+    /// Remembers a value, and the forms in which it is often repeated.
+    pub(super) fn add(&mut self, value: &str) {
+        if value.len() < SECRET_BYTES_MIN {
+            return;
         }
+        let forms = [value.to_owned(), percent(value), hex::encode(value)].into_iter().chain(base64_forms(value));
+        for form in forms.filter(|form| form.len() >= SECRET_BYTES_MIN) {
+            if !self.0.contains(&form) {
+                self.0.push(form);
+            }
+        }
+        self.0.sort_by_key(|known| std::cmp::Reverse(known.len()));
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -56,6 +63,28 @@ impl Secrets {
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
     }
+}
+
+/// As it stands in a URL.
+fn percent(value: &str) -> String {
+    let keep = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~');
+    value.bytes().map(|b| if keep(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+/// The characters of base64 that a value alone decides, for each place at which it may stand among others.
+fn base64_forms(value: &str) -> Vec<String> {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    (0..3)
+        .map(|before| {
+            let bits: Vec<bool> =
+                value.bytes().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1 == 1)).collect();
+            // Bits of the value that share a letter with what stands before it.
+            let skip = (6 - before * 8 % 6) % 6;
+            let letters = bits.get(skip..).unwrap_or_default().chunks_exact(6);
+            let index = |bits: &[bool]| bits.iter().fold(0_usize, |index, bit| index * 2 + usize::from(*bit));
+            letters.filter_map(|bits| LETTERS.get(index(bits)).map(|letter| char::from(*letter))).collect()
+        })
+        .collect()
 }
 
 /// `text` with every `${NAME}`, `${env:NAME}` and `${NAME:-default}` replaced.
@@ -109,8 +138,8 @@ mod tests {
     #[test]
     fn references_are_replaced_and_remembered() {
         check_expand("plain $TOKEN", expect![[r#"Ok("plain $TOKEN") Secrets(0 hidden)"#]]);
-        check_expand("Bearer ${TOKEN}!", expect![[r#"Ok("Bearer s3cret-value!") Secrets(1 hidden)"#]]);
-        check_expand("${env:TOKEN}${TOKEN}", expect![[r#"Ok("s3cret-values3cret-value") Secrets(1 hidden)"#]]);
+        check_expand("Bearer ${TOKEN}!", expect![[r#"Ok("Bearer s3cret-value!") Secrets(5 hidden)"#]]);
+        check_expand("${env:TOKEN}${TOKEN}", expect![[r#"Ok("s3cret-values3cret-value") Secrets(5 hidden)"#]]);
         check_expand("${PORT:-5432}", expect![[r#"Ok("5432") Secrets(0 hidden)"#]]);
     }
 
@@ -130,6 +159,23 @@ mod tests {
                 r#"Err("`${input:key}` is not a reference to an environment variable; write ${NAME}") Secrets(0 hidden)"#
             ]],
         );
+    }
+
+    #[test]
+    fn a_value_is_hidden_in_other_clothes_too() {
+        let mut secrets = Secrets::default();
+        secrets.add("s3cret/value+1");
+        for said in [
+            "user:s3cret/value+1",
+            "https://h/?t=s3cret%2Fvalue%2B1",
+            "7333637265742f76616c75652b31",
+            "czNjcmV0L3ZhbHVlKzE=",
+            "dTpzM2NyZXQvdmFsdWUrMQ==",
+            "dXM6czNjcmV0L3ZhbHVlKzE=",
+        ] {
+            let shown = secrets.scrub(said.to_owned());
+            assert!(shown.contains(HIDDEN), "{said} became {shown}");
+        }
     }
 
     #[test]

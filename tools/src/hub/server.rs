@@ -15,7 +15,7 @@ use super::attach::attach;
 use super::config::ServerConfig;
 use super::era::Era;
 use super::error::{Delivery, ToolError, ToolErrorClass};
-use super::front::{CallOptions, HubContext};
+use super::front::{CallOptions, HubContext, Look};
 use super::inventory::{Defect, Inventory, Pages, Tool, ToolInfo};
 use super::limits::{BACKOFF_INITIAL, BACKOFF_MAX, LIST_AGE_MAX};
 use super::outcome::{Reading, ToolOutcome};
@@ -182,8 +182,24 @@ impl Server {
 
     /// One tool as the server describes it now, at most [`LIST_AGE_MAX`] ago.
     pub(super) async fn describe(self: &Arc<Self>, tool: &str) -> Result<ToolInfo, ToolError> {
-        let ready = self.ready_with(tool, &CallOptions::default()).await?;
-        ready.listed.tools.get(tool).map(|known| known.info.clone()).ok_or_else(|| self.not_found(tool, &ready.listed))
+        self.look(tool, LIST_AGE_MAX).await.map(|look| look.tool)
+    }
+
+    /// One tool and its server as they describe themselves, at most this long ago.
+    pub(super) async fn look(self: &Arc<Self>, tool: &str, age_max: Duration) -> Result<Look, ToolError> {
+        let ready = match age_max.is_zero() {
+            true => self.ready(age_max).await.map_err(|error| error.about(tool))?,
+            false => self.ready_with(tool, &CallOptions::default()).await?,
+        };
+        let introduction = &ready.session.introduction;
+        match ready.listed.tools.get(tool) {
+            Some(known) => Ok(Look {
+                tool: known.info.clone(),
+                identity: introduction.identity.clone(),
+                instructions: introduction.instructions.clone(),
+            }),
+            None => Err(self.not_found(tool, &ready.listed)),
+        }
     }
 
     /// Ends the server for good.

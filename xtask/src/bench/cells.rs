@@ -41,6 +41,7 @@ const OURS_EVERYWHERE: &[(&str, &str, &str)] = &[
     ("W1", "", "--durability sync --n 1000"),
     ("W2", "", "--durability sync --n 200 --steps 20"),
     ("W3", "1000", "--durability sync --n 1000 --rounds 5"),
+    ("MCP", "", "--durability sync --n 2000"),
 ];
 
 /// (workload, variant, flags) of ours that need a disk.

@@ -254,6 +254,22 @@ pub(super) const FIGURES: &[Figure] = &[
     .high()
     .langgraph(&["langgraph W7 sqlite sync"])
     .restate(&["restate W7"]),
+    Figure::alone(
+        "MCP",
+        "guarded call over a bare one: times, p50",
+        "overhead_p50",
+        "interlock MCP memory",
+        &[AtMost(2.0)],
+    ),
+    Figure::alone(
+        "MCP",
+        "guarded call over a bare one: times, p99",
+        "overhead_p99",
+        "interlock MCP memory",
+        &[AtMost(2.0)],
+    ),
+    Figure::alone("MCP", "the same on sled, p50", "overhead_p50", "interlock MCP sled", &[AtMost(2.0)]),
+    Figure::alone("MCP", "the same on sled, p99", "overhead_p99", "interlock MCP sled", &[AtMost(2.0)]),
 ];
 
 const W2_SLED: Figure = Figure::alone(

@@ -31,6 +31,11 @@ pub fn judge(question: &Interrupt, answer: &AnswerInput, now: Timestamp, request
     if !entitled(&question.approvers, &answer.by) {
         return Err(format!("`{}` may not answer it; approvers are {}", answer.by.user, question.approvers.join(", ")));
     }
+    if question.four_eyes && requester.is_empty() {
+        return Err(
+            "nobody is recorded as the one who asked, so nobody can be another person (`requested_by`)".to_owned()
+        );
+    }
     if question.four_eyes && answer.by.user == requester {
         return Err(format!("`{requester}` asked for it and may not approve it: another person must"));
     }

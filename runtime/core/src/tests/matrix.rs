@@ -142,7 +142,7 @@ fn every_standing_meets_every_event() {
           drain: reply
           done: commit(finished checkpoint ended) -> gone, run success
           broke: commit(failed ended) -> failed, run failed
-          returned: commit(call-ended)
+          returned: commit(audited call-ended)
           question: commit(asked)
           run timer: abort; timer; commit(attempt timer+)
           idle timer: abort; timer; commit(attempt timer+)
@@ -162,7 +162,7 @@ fn every_standing_meets_every_event() {
           drain: reply
           done: commit(ended) -> pending, run interrupted
           broke: commit(ended) -> pending, run interrupted
-          returned: abort; commit(call-ended ended) -> pending, run interrupted
+          returned: abort; commit(audited call-ended ended) -> pending, run interrupted
           run timer: abort; timer; commit(attempt timer+)
           idle timer: abort; timer; commit(attempt timer+)
         to be retried: pending, run active

@@ -117,6 +117,7 @@ impl Bench {
             role: None,
             can_probe: false,
             worst: Default::default(),
+            tool: Default::default(),
         };
         self.feed(Event::CallAsked { task, token, ix: CallIx(ix), request: Box::new(request) })
     }

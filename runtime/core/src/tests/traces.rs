@@ -78,11 +78,11 @@ fn an_act_waits_for_its_intent_and_a_read_does_not() {
         expect![[r#"
             start => commit(created accepted frame+ checkpoint checkpoint)
             persisted => reply; dispatch a
-            reads => perform
-            returned => commit(call-ended)
+            reads => perform; commit(audited)
+            returned => 
             acts => 
-            persisted => commit(begun audited); perform
-            returned => commit(call-ended)
+            persisted => commit(audited call-ended begun audited); perform
+            returned => commit(audited call-ended)
             fails => timer
             persisted => commit(attempt timer+)
         "#]],
@@ -119,7 +119,7 @@ fn a_crash_in_an_act_asks_and_the_answer_goes_on() {
             persisted => perform
             wakes => reply; dispatch a
             persisted => 
-            acts again => abort; commit(asked ended)
+            acts again => abort; commit(audited asked ended)
             persisted => ask; ended interrupted
             answered => commit(answered audited accepted)
             persisted => reply; dispatch a
