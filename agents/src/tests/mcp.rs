@@ -8,6 +8,7 @@ use rmcp::ServiceExt;
 use runtime_core::error::ErrorClass;
 use runtime_core::record::Outcome;
 use serde_json::{Value, json};
+use tools::asking::Questions;
 use tools::hub::{Dial, Hub, Pipes, ServerConfig, TransportConfig};
 use tools::servers::sandbox::{Environment, Fault, Sandbox, SandboxServer, Settlement, Surface};
 use tools::toolbox::{ToolBox, ToolRequest};
@@ -60,6 +61,7 @@ fn release(key: &str, id: u32) -> ToolRequest {
         key: key.to_owned(),
         effect: EffectClass::Idempotent,
         progress: None,
+        questions: Questions::Refused,
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
+mod http;
 mod in_process;
 mod misbehaving;
 
