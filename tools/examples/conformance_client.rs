@@ -42,6 +42,7 @@ async fn main() -> ExitCode {
 fn hub(scenario: &str, url: &str, context: &Value) -> Hub {
     let mut config = ServerConfig::http("suite", url);
     config.start_timeout = PATIENCE;
+    config.discover_timeout = PATIENCE / 2;
     config.timeout = PATIENCE;
     config.elicitation = true;
     if scenario.starts_with("auth/") {
@@ -78,7 +79,10 @@ async fn run(hub: &Hub, scenario: &str, context: &Value) -> Result<(), ToolError
     if let Some(calls) = context.get("toolCalls").and_then(Value::as_array) {
         for call in calls {
             let name = call["name"].as_str().unwrap_or_default();
-            hub.call("suite", name, call["arguments"].clone(), CallOptions::default()).await?;
+            // The hub sends arguments as they are, and only what fits the schema; here `null` stands for "left out".
+            let given = call["arguments"].as_object().cloned().unwrap_or_default();
+            let given: Map<String, Value> = given.into_iter().filter(|(_, value)| !value.is_null()).collect();
+            hub.call("suite", name, Value::Object(given), CallOptions::default()).await?;
         }
         return Ok(());
     }

@@ -2,11 +2,11 @@
 
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ErrorData, GetPromptRequestParams, GetPromptResponse,
-    InputRequests, InputRequiredResult, InputResponses, RequestMetaObject, RequestStateCodec,
+    GetPromptResult, InputRequests, InputRequiredResult, InputResponses, RequestMetaObject, RequestStateCodec,
 };
 use serde_json::{Value, json};
 
-use super::content::{text_result, typed};
+use super::content::{complete, text_result, typed};
 
 /// Signs the state of a conversation. Fixed: this server keeps nothing worth a secret.
 const STATE_KEY: &[u8] = b"a-key-for-fixtures-that-guards-nothing!!";
@@ -169,8 +169,7 @@ pub(crate) fn prompt(request: &GetPromptRequestParams) -> Result<GetPromptRespon
     match said(request.input_responses.as_ref(), "user_context", "/content/context") {
         Some(context) => {
             let text = json!({"type": "text", "text": format!("Prompt with elicited context: {context}")});
-            typed::<rmcp::model::GetPromptResult>(json!({"messages": [{"role": "user", "content": text}]}))
-                .map(Into::into)
+            typed::<GetPromptResult>(complete(json!({"messages": [{"role": "user", "content": text}]}))).map(Into::into)
         }
         None => {
             let form = elicit(form("What context should the prompt use?", "context", "string"));

@@ -41,6 +41,12 @@ const PLAIN_TOOLS: [&str; 24] = [
     "test_input_required_result_capabilities",
 ];
 
+/// What every finished result of the newer era carries; the stack drops it for clients of the older one.
+pub(crate) fn complete(mut value: Value) -> Value {
+    value["resultType"] = json!("complete");
+    value
+}
+
 /// Reads one of the types of the protocol from its JSON; fixtures are written as they travel.
 pub(crate) fn typed<T: DeserializeOwned>(value: Value) -> Result<T, ErrorData> {
     serde_json::from_value(value)
@@ -112,16 +118,16 @@ pub(crate) fn fixed(tool: &str) -> Option<Result<CallToolResult, ErrorData>> {
         ]),
         "test_error_handling" => {
             let error = text("This tool intentionally returns an error for testing");
-            return Some(typed(json!({"content": [error], "isError": true})));
+            return Some(typed(complete(json!({"content": [error], "isError": true}))));
         }
         "json_schema_2020_12_tool" => json!([text("Hello")]),
         _ => return None,
     };
-    Some(typed(json!({ "content": content })))
+    Some(typed(complete(json!({ "content": content }))))
 }
 
 pub(crate) fn text_result(text: impl Into<String>) -> Result<CallToolResult, ErrorData> {
-    typed(json!({"content": [{"type": "text", "text": text.into()}]}))
+    typed(complete(json!({"content": [{"type": "text", "text": text.into()}]})))
 }
 
 pub(crate) fn resources() -> Result<Vec<Resource>, ErrorData> {
@@ -154,7 +160,7 @@ pub(crate) fn resource(uri: &str) -> Result<ReadResourceResult, ErrorData> {
             }
         },
     };
-    typed(json!({ "contents": [contents] }))
+    typed(complete(json!({ "contents": [contents] })))
 }
 
 pub(crate) fn prompts() -> Result<Vec<Prompt>, ErrorData> {
@@ -198,5 +204,5 @@ pub(crate) fn prompt(name: &str, arguments: &Value) -> Result<GetPromptResult, E
         ]),
         _ => return Err(ErrorData::invalid_params(format!("Unknown prompt: {name}"), None)),
     };
-    typed(json!({ "messages": messages }))
+    typed(complete(json!({ "messages": messages })))
 }

@@ -67,7 +67,8 @@ impl Place {
     pub(crate) fn config(&self) -> ServerConfig {
         let mut config = ServerConfig::new("it", self.transport.clone());
         config.start_timeout = START_TIMEOUT;
-        config.discover_timeout = START_TIMEOUT / 4;
+        // A slow start must not be taken for a server of the era before.
+        config.discover_timeout = START_TIMEOUT / 4 * 3;
         config.list_timeout = START_TIMEOUT;
         config
     }

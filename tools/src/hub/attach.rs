@@ -4,6 +4,7 @@
 //! `initialize`. And it waits for the old process to be gone: two of one server may fight over a lock or a port.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rmcp::model::{
     ClientCapabilities, ClientConfig, ElicitRequestParams, ElicitResult, ElicitationAction, ElicitationCapability,
@@ -14,7 +15,7 @@ use rmcp::{ClientHandler, ClientServiceExt, RoleClient};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::asks::{FormAnswer, Host, question_key, read_form, roots_result};
-use super::auth::{Keeping, OAuthConfig, Tokens};
+use super::auth::{Keeping, LOGIN_TIMEOUT, OAuthConfig, Tokens};
 use super::child::{self, Process, Spawn};
 use super::config::{ServerConfig, TransportConfig};
 use super::dial::Pipes;
@@ -25,7 +26,7 @@ use super::http::{Address, HttpWire, Reach, read_headers};
 use super::limits::CANCEL_GRACE;
 use super::reference::{Secrets, expand};
 use super::session::Session;
-use super::wire::{Wire, WireState};
+use super::wire::{Fault, Wire, WireState};
 
 /// Our side of the connection. Declares what the configuration of this server allows: by default nothing, so that it
 /// cannot ask for input, samples or roots.
@@ -127,7 +128,9 @@ enum Road {
 
 /// Attaches a server: probes it, or uses what is known about it, within the configured start time.
 pub(super) async fn attach(config: &ServerConfig, hub: &HubContext, known: Option<Era>) -> Result<Session, ToolError> {
-    let deadline = Instant::now() + config.start_timeout;
+    // A person may have to log in first.
+    let login = config.oauth.as_ref().and(hub.consent.as_ref()).map_or(Duration::ZERO, |_| LOGIN_TIMEOUT);
+    let deadline = Instant::now() + config.start_timeout + login;
     let opening = known.map_or(Opening::Probe, Opening::Known);
     let first = match open(config, hub, opening, deadline).await {
         Ok(session) => return Ok(session),
@@ -152,8 +155,9 @@ async fn open(
     // Ends the process whenever this function is left without a session, or dropped.
     let abandon = state.dead.clone().drop_guard();
     let until = match opening {
-        Opening::Probe => deadline.min(Instant::now() + config.discover_timeout),
-        Opening::Known(_) => deadline,
+        // The first request is where a login happens; whether the server knows the method is said after it.
+        Opening::Probe if config.oauth.is_none() => deadline.min(Instant::now() + config.discover_timeout),
+        Opening::Probe | Opening::Known(_) => deadline,
     };
     let client = Client::new(config, hub, &state);
     let attached = match road {
@@ -279,7 +283,8 @@ async fn refused(
     if let (Some(process), true) = (process, pipe_closed(refusal)) {
         let _ = timeout(CANCEL_GRACE, process.gone()).await;
     }
-    let (class, reason) = match state.fault() {
+    // The end that we made ourselves explains nothing.
+    let (class, reason) = match state.fault().filter(|fault| *fault != Fault::ClosedByUs) {
         Some(fault) => (ToolErrorClass::Unavailable, fault.describe()),
         None if pipe_closed(refusal) => (ToolErrorClass::Unavailable, "it closed the connection".into()),
         None => (ToolErrorClass::Protocol, quote(&refusal.to_string())),

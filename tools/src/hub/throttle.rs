@@ -47,22 +47,31 @@ impl Throttle {
 
     /// How long calls are still refused, if they are.
     pub(super) fn refuses(&self) -> Option<Duration> {
-        let mut breaker = self.breaker.lock();
-        let left = breaker.open_until?.saturating_duration_since(Instant::now());
+        self.breaker.lock().refuses(Instant::now())
+    }
+
+    /// Takes in how a call ended.
+    pub(super) fn ended(&self, error: Option<&ToolError>) {
+        self.breaker.lock().ended(error.map(|error| error.class), self.failures_max, Instant::now());
+    }
+}
+
+impl Breaker {
+    fn refuses(&mut self, now: Instant) -> Option<Duration> {
+        let left = self.open_until?.saturating_duration_since(now);
         if !left.is_zero() {
             return Some(left);
         }
-        if breaker.probing {
+        if self.probing {
             return Some(BREAKER_PAUSE);
         }
-        breaker.probing = true;
+        self.probing = true;
         None
     }
 
-    /// Takes in how a call ended. Only failures of the server count: a refused argument says that it works.
-    pub(super) fn ended(&self, error: Option<&ToolError>) {
-        let mut breaker = self.breaker.lock();
-        match error.map(|error| error.class) {
+    /// Only failures of the server count: a refused argument says that it works.
+    fn ended(&mut self, failure: Option<ToolErrorClass>, failures_max: u32, now: Instant) {
+        match failure {
             Some(
                 ToolErrorClass::Timeout
                 | ToolErrorClass::Unavailable
@@ -70,15 +79,15 @@ impl Throttle {
                 | ToolErrorClass::Protocol
                 | ToolErrorClass::Transient,
             ) => {
-                breaker.failures = breaker.failures.saturating_add(1);
-                if breaker.failures >= self.failures_max {
-                    breaker.open_until = Some(Instant::now() + BREAKER_PAUSE);
+                self.failures = self.failures.saturating_add(1);
+                if self.failures >= failures_max {
+                    self.open_until = Some(now + BREAKER_PAUSE);
                 }
-                breaker.probing = false;
+                self.probing = false;
             }
             // Says nothing about the server; the next call may find out.
-            Some(ToolErrorClass::Cancelled) => breaker.probing = false,
-            _ => *breaker = Breaker::default(),
+            Some(ToolErrorClass::Cancelled) => self.probing = false,
+            _ => *self = Self::default(),
         }
     }
 }
@@ -87,24 +96,20 @@ impl Throttle {
 mod tests {
     use super::*;
 
-    fn error(class: ToolErrorClass) -> ToolError {
-        ToolError::server(class, "s", "x")
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn failures_in_a_row_open_it_and_one_success_closes_it() {
-        let throttle = Throttle::new(None, 2);
-        throttle.ended(Some(&error(ToolErrorClass::Timeout)));
-        throttle.ended(Some(&error(ToolErrorClass::Invalid)));
-        throttle.ended(Some(&error(ToolErrorClass::Timeout)));
-        assert_eq!(throttle.refuses(), None, "a refused argument between two failures ends the row");
-        throttle.ended(Some(&error(ToolErrorClass::Unavailable)));
-        assert_eq!(throttle.refuses(), Some(BREAKER_PAUSE));
-        tokio::time::advance(BREAKER_PAUSE).await;
-        assert_eq!(throttle.refuses(), None, "one call finds out");
-        assert!(throttle.refuses().is_some(), "and only one");
-        throttle.ended(None);
-        assert_eq!(throttle.refuses(), None);
+    #[test]
+    fn failures_in_a_row_open_it_and_one_success_closes_it() {
+        let (mut breaker, now) = (Breaker::default(), Instant::now());
+        for class in [ToolErrorClass::Timeout, ToolErrorClass::Invalid, ToolErrorClass::Timeout] {
+            breaker.ended(Some(class), 2, now);
+        }
+        assert_eq!(breaker.refuses(now), None, "a refused argument between two failures ends the row");
+        breaker.ended(Some(ToolErrorClass::Unavailable), 2, now);
+        assert_eq!(breaker.refuses(now), Some(BREAKER_PAUSE));
+        let later = now + BREAKER_PAUSE;
+        assert_eq!(breaker.refuses(later), None, "one call finds out");
+        assert!(breaker.refuses(later).is_some(), "and only one");
+        breaker.ended(None, 2, later);
+        assert_eq!(breaker.refuses(later), None);
     }
 
     #[tokio::test]

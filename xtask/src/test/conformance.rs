@@ -40,9 +40,6 @@ pub(super) fn stage(context: &Context) -> Result<StageEnd> {
     let programs = Programs::build(context)?;
     let mut report = Report::default();
     suite.client_by_scenario(&programs, &mut report)?;
-    for revision in REVISIONS {
-        suite.client_by_revision(&programs, revision, &mut report)?;
-    }
     let server = Server::start(Command::new(&programs.fixtures).arg("0"))?;
     suite.server_by_suite(&server, &mut report)?;
     for revision in REVISIONS {
@@ -116,54 +113,51 @@ impl Suite {
         Ok(Run { success: finished.success, output: finished.output, results })
     }
 
+    /// One scenario at a time: the suite's own way, all at once, measures the machine as much as the client.
     fn client_by_scenario(&self, programs: &Programs, report: &mut Report) -> Result<()> {
+        for name in self.client_scenarios(&self.old, &[])?.iter().filter(|name| !NOT_SCORED.contains(&name.as_str())) {
+            self.client_scenario(programs, (&self.old, "0.1.16", None), name, report)?;
+        }
+        for revision in REVISIONS {
+            for name in self.client_scenarios(&self.new, &["--requirements", revision])? {
+                self.client_scenario(programs, (&self.new, "0.2", Some(revision)), &name, report)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Names of the client scenarios that a suite lists.
+    fn client_scenarios(&self, entry: &Path, args: &[&str]) -> Result<Vec<String>> {
         let mut list = Command::new(&self.node);
-        list.arg(&self.old).args(["list", "--client"]);
+        list.arg(entry).args(["list", "--client"]).args(args);
         let listed = shell::capture(list)?;
-        let names = listed.lines().filter_map(|line| line.trim().strip_prefix("- ")?.split(' ').next());
-        let mut seen = 0;
-        for name in names.filter(|name| !NOT_SCORED.contains(name)) {
-            let client = programs.client.display().to_string();
-            let tries = if name == TIMED { TIMED_TRIES } else { 1 };
-            let args = ["client", "--command", &client, "--scenario", name];
-            let mut run = self.run(&self.old, &format!("client-old-{name}"), &args)?;
-            for again in 1..tries {
-                if !run.success {
-                    run = self.run(&self.old, &format!("client-old-{name}-{again}"), &args)?;
-                }
-            }
-            report.one(&format!("client 0.1.16 {name}"), run.success, &run.output);
-            seen += 1;
-        }
-        ensure!(seen > 0, "the suite lists no client scenario:\n{listed}");
-        Ok(())
+        let own = listed.rsplit_once("Client scenarios").map_or("", |(_, own)| own);
+        let names = own.lines().filter_map(|line| line.trim().strip_prefix("- ")?.split(' ').next());
+        let names: Vec<String> = names.map(str::to_owned).collect();
+        ensure!(!names.is_empty(), "the suite lists no client scenario:\n{listed}");
+        Ok(names)
     }
 
-    fn client_by_revision(&self, programs: &Programs, revision: &str, report: &mut Report) -> Result<()> {
+    fn client_scenario(
+        &self,
+        programs: &Programs,
+        (entry, version, revision): (&Path, &str, Option<&str>),
+        name: &str,
+        report: &mut Report,
+    ) -> Result<()> {
         let client = programs.client.display().to_string();
-        let args = ["client", "--command", &client, "--requirements", revision];
-        let run = self.run(&self.new, &format!("client-new-{revision}"), &args)?;
-        let scenarios = run.scenarios()?;
-        let timed_out = scenarios.iter().any(|(name, passed)| name == TIMED && !passed);
-        let others = scenarios.iter().all(|(name, passed)| name == TIMED || *passed);
-        for (name, passed) in &scenarios {
-            let passed = if name == TIMED && !passed { self.timed_alone(&client)? } else { *passed };
-            report.one(&format!("client 0.2 {revision} {name}"), passed, &run.output);
-        }
-        // The suite's own verdict, unless all that it misses is the timed scenario that passed alone.
-        let verdict = run.success || timed_out && others;
-        report.one(&format!("client 0.2 {revision} verdict"), verdict, &run.output);
-        Ok(())
-    }
-
-    fn timed_alone(&self, client: &str) -> Result<bool> {
-        for again in 0..TIMED_TRIES {
-            let args = ["client", "--command", client, "--scenario", TIMED];
-            if self.run(&self.new, &format!("client-new-alone-{again}"), &args)?.success {
-                return Ok(true);
+        let mut args = vec!["client", "--command", &client, "--scenario", name];
+        args.extend(revision.into_iter().flat_map(|revision| ["--spec-version", revision]));
+        let label = format!("client {version} {} {name}", revision.unwrap_or("any"));
+        let tries = if name == TIMED { TIMED_TRIES } else { 1 };
+        let mut run = self.run(entry, &label.replace(' ', "-"), &args)?;
+        for again in 1..tries {
+            if !run.success {
+                run = self.run(entry, &format!("{}-{again}", label.replace(' ', "-")), &args)?;
             }
         }
-        Ok(false)
+        report.one(&label, run.success, &run.output);
+        Ok(())
     }
 
     fn server_by_suite(&self, server: &Server, report: &mut Report) -> Result<()> {
@@ -222,13 +216,27 @@ struct Run {
 }
 
 impl Run {
-    /// Each scenario and whether all of its checks hold.
+    /// Each scored scenario and whether all of its checks hold.
     fn scenarios(&self) -> Result<Vec<(String, bool)>> {
         let mut found = Vec::new();
         collect(&self.results, &self.results, &mut found)?;
+        let not_scored = not_scored(&self.output);
+        found.retain(|(name, _)| !not_scored.contains(name));
         found.sort();
         Ok(found)
     }
+}
+
+/// Scenarios that the suite runs beside the required ones, as it says at the end: extensions, and what came later.
+fn not_scored(output: &str) -> Vec<String> {
+    let rest = output.split_once("Not scored for").map(|(_, rest)| rest).unwrap_or_default();
+    let names = rest.lines().filter_map(|line| line.trim().strip_prefix(['✓', '✗'])?.trim().split(' ').next());
+    names.map(|name| plain_name(name).to_owned()).collect()
+}
+
+/// The suite's folders begin with what was tested, and some scenarios' names do too.
+fn plain_name(name: &str) -> &str {
+    name.trim_start_matches("server-").trim_start_matches("client-")
 }
 
 fn collect(base: &Path, folder: &Path, found: &mut Vec<(String, bool)>) -> Result<()> {
@@ -249,7 +257,7 @@ fn collect(base: &Path, folder: &Path, found: &mut Vec<(String, bool)>) -> Resul
 fn scenario_name(folder: &Path) -> String {
     let name = folder.to_string_lossy();
     let end = name.find("-20").filter(|at| name[*at..].contains('T')).unwrap_or(name.len());
-    name[..end].trim_start_matches("server-").trim_start_matches("client-").to_owned()
+    plain_name(&name[..end]).to_owned()
 }
 
 fn holds(name: &str, checks: &Value) -> bool {
@@ -328,6 +336,13 @@ mod tests {
         assert!(holds("tools-call-error", &error));
         assert!(!holds("tools-call-image", &json!([{"status": "FAILURE"}])));
         assert!(!holds("tools-call-image", &json!([])), "a scenario without a check proves nothing");
+    }
+
+    #[test]
+    fn what_is_not_scored_is_read_from_the_end() {
+        let output = "✗ tools-list: 1 passed\n\nNot scored for 2026-07-28: 2 scenario(s) run\n  ✗ tasks-lifecycle (extension)\n  ✓ server-x (pending)\n";
+        assert_eq!(not_scored(output), ["tasks-lifecycle", "x"]);
+        assert!(not_scored("✗ tools-list: 1 passed").is_empty());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Time a person has to agree.
-const AGREE_TIMEOUT: Duration = Duration::from_secs(300);
+pub(in crate::hub) const LOGIN_TIMEOUT: Duration = Duration::from_secs(300);
 /// Bytes of the browser's request that are read.
 const REQUEST_BYTES_MAX: usize = 8 * 1024;
 /// What the browser shows at the end.
@@ -56,7 +56,7 @@ impl Consent for LoopbackConsent {
     async fn visit(&self, server: &str, url: &str) -> Result<String, String> {
         // Never opened by us, and never through a shell: a person reads it first.
         eprintln!("To log in to {server}, open this address:\n  {url}");
-        let back = tokio::time::timeout(AGREE_TIMEOUT, async {
+        let back = tokio::time::timeout(LOGIN_TIMEOUT, async {
             loop {
                 let (stream, _) = self.listener.accept().await.map_err(|error| error.to_string())?;
                 if let Some(target) = callback(stream).await {
@@ -64,7 +64,7 @@ impl Consent for LoopbackConsent {
                 }
             }
         });
-        back.await.unwrap_or_else(|_| Err(format!("nobody logged in within {AGREE_TIMEOUT:?}")))
+        back.await.unwrap_or_else(|_| Err(format!("nobody logged in within {LOGIN_TIMEOUT:?}")))
     }
 }
 

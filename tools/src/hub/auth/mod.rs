@@ -18,6 +18,7 @@ use rmcp::transport::auth::{
     JwtSigningAlgorithm, WWWAuthenticateParams,
 };
 
+pub(super) use self::consent::LOGIN_TIMEOUT;
 pub use self::consent::{Consent, LoopbackConsent};
 
 use self::file::TokenFile;

@@ -39,7 +39,14 @@ impl Link {
         id: &RequestId,
         tap: Option<Arc<Tap>>,
     ) {
-        if let Err(trouble) = self.converse(&message, id, tap.as_deref()).await {
+        let mut ended = self.converse(&message, id, tap.as_deref()).await;
+        // Unwatched requests belong to the handshake, which changes nothing: a connection that broke under one is no reason
+        // to take the server for one of another era.
+        let broke = matches!(&ended, Err(trouble) if trouble.delivery != Delivery::Answered);
+        if tap.is_none() && broke {
+            ended = self.converse(&message, id, None).await;
+        }
+        if let Err(trouble) = ended {
             self.give_up(id, tap.as_deref(), trouble).await;
         }
     }

@@ -175,7 +175,7 @@ fn call(seen: &Seen, headers: &HeaderMap, id: &Value, tool: &str) -> Response {
         "home" => (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, "/home")]).into_response(),
         "login" => {
             let good = format!("Bearer token-number-{}", seen.tokens.load(Ordering::SeqCst));
-            if headers.get(header::AUTHORIZATION).is_some_and(|sent| sent.to_str() == Ok(&good)) {
+            if headers.get(header::AUTHORIZATION).is_some_and(|sent| sent.as_bytes() == good.as_bytes()) {
                 return axum::Json(said("logged in")).into_response();
             }
             let at = format!("Bearer resource_metadata=\"{}/.well-known/oauth-protected-resource\"", seen.base.lock());
@@ -305,16 +305,38 @@ async fn a_broken_stream_is_picked_up_after_its_last_event() {
 #[tokio::test]
 async fn every_bad_answer_is_one_clear_error() {
     for (tool, expected) in [
-        ("big", expect![]),
-        ("fail", expect![]),
-        ("html", expect![]),
-        ("not_json", expect![]),
-        ("end", expect![]),
-        ("busy", expect![]),
-        ("wrong_id", expect![]),
-        ("accepted", expect![]),
-        ("gone", expect![]),
-        ("endless", expect![]),
+        ("big", expect!["m.big (outcome_unknown): the server sent a message of more than 16777216 bytes [Unknown]"]),
+        (
+            "fail",
+            expect!["m.fail (outcome_unknown): the server failed (HTTP 500): stack trace of many lines [Unknown]"],
+        ),
+        (
+            "html",
+            expect![
+                "m.html (protocol): HTTP 200 with a body of type `text/html` is no MCP answer: <h1>Welcome</h1> [Answered]"
+            ],
+        ),
+        (
+            "not_json",
+            expect![[r#"m.not_json (protocol): the body is not the answer to this request: {"half": [Answered]"#]],
+        ),
+        ("end", expect!["m.end (outcome_unknown): the stream of events ended without an answer [Unknown]"]),
+        ("busy", expect!["m.busy (transient): the server is busy (429); it says to try again in 7 [Answered]"]),
+        (
+            "wrong_id",
+            expect![[
+                r#"m.wrong_id (protocol): the body is not the answer to this request: {"id":999999,"jsonrpc":"2.0","result":{"content":[]}} [Answered]"#
+            ]],
+        ),
+        (
+            "accepted",
+            expect!["m.accepted (protocol): HTTP 202 with a body of type `` is no MCP answer: it is empty [Answered]"],
+        ),
+        ("gone", expect!["m.gone (failed): the server answered HTTP 410 [Answered]"]),
+        (
+            "endless",
+            expect!["m.endless (outcome_unknown): the server sent a message of more than 16777216 bytes [Unknown]"],
+        ),
     ] {
         check(tool, expected).await;
     }

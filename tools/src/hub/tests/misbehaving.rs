@@ -206,7 +206,7 @@ async fn a_server_that_cannot_start_says_why() {
 #[tokio::test]
 async fn lists_end_and_one_bad_tool_costs_one_tool() {
     let endless = World::new(&["list=endless"]);
-    expect!["m (protocol): the tool list has more than 100 pages"]
+    expect!["m (protocol): the list of tools has more than 100 pages"]
         .assert_eq(&endless.hub.list_tools("m").await.unwrap_err().to_string());
     let hanging = World::with(&["list=hang"], |config| config.list_timeout = SHORT);
     let error = hanging.hub.list_tools("m").await.unwrap_err();

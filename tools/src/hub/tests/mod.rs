@@ -57,6 +57,7 @@ impl World {
             work_root: Some(home.path().into()),
             lookup: Box::new(lookup),
             drain: Duration::from_millis(200),
+            ..HubOptions::default()
         };
         Self { hub: Hub::with_options(vec![config], options), home }
     }
