@@ -391,4 +391,31 @@ mod tests {
             ]],
         ).await;
     }
+
+    #[tokio::test]
+    async fn what_is_too_long_is_kept_whole_and_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let artifacts = Artifacts::new(dir.path().join("artifacts"));
+        let secrets = Secrets::default();
+        super::super::reference::expand("${T}", &|_| Some("tok-123456".into()), &secrets).unwrap();
+        let reading = Reading {
+            server: "s",
+            tool: "t",
+            output: None,
+            checker: &Checker::default(),
+            bytes_max: 10,
+            secrets: &secrets,
+            artifacts: Some(&artifacts),
+        };
+        let long = format!("tok-123456 {}", "x".repeat(100));
+        let outcome = reading.read(json!({"content": [{"type": "text", "text": long}]})).await.unwrap();
+        let handle = &outcome.artifacts[0].handle;
+        assert!(
+            outcome.truncated && outcome.text().ends_with(&format!("the whole is {handle}]")),
+            "{}",
+            outcome.text()
+        );
+        let whole = String::from_utf8(artifacts.read(handle, 0, 1_000).unwrap()).unwrap();
+        assert_eq!(whole, long.replace("tok-123456", "[redacted]"), "a secret is not kept either");
+    }
 }

@@ -253,10 +253,13 @@ fn collect(base: &Path, folder: &Path, found: &mut Vec<(String, bool)>) -> Resul
     Ok(())
 }
 
-/// The folder of a scenario without the time at its end.
+/// Length of `-2026-11-20`, which stands before the `T` of the time in a folder's name.
+const DATE_LEN: usize = 11;
+
+/// The folder of a scenario without the time at its end. Scenarios have small letters only.
 fn scenario_name(folder: &Path) -> String {
     let name = folder.to_string_lossy();
-    let end = name.find("-20").filter(|at| name[*at..].contains('T')).unwrap_or(name.len());
+    let end = name.rfind('T').and_then(|at| at.checked_sub(DATE_LEN)).unwrap_or(name.len());
     plain_name(&name[..end]).to_owned()
 }
 
@@ -350,7 +353,7 @@ mod tests {
         for (folder, name) in [
             ("server-tools-list-2026-11-20T10-11-12-000Z", "tools-list"),
             ("auth/metadata-default-2026-11-20T10-11-12-000Z", "auth/metadata-default"),
-            ("json-schema-2020-12-2026-11-20T10-11-12-000Z", "json-schema"),
+            ("server-json-schema-2020-12-2026-11-20T10-11-12-000Z", "json-schema-2020-12"),
         ] {
             assert_eq!(scenario_name(Path::new(folder)), name);
         }

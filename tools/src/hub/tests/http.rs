@@ -136,15 +136,29 @@ fn post(seen: &Seen, headers: &HeaderMap, message: &Value, tool: &str) -> Respon
                 .into_response()
         }
         "tools/list" => result(id, json!({"tools": TOOLS.iter().map(|name| tool_of(name)).collect::<Vec<_>>()})),
+        "tools/call" if tool == "ask" => asks_back(id, &message["params"]),
         "tools/call" => call(seen, headers, id, tool),
         _ => StatusCode::ACCEPTED.into_response(),
     }
 }
 
-const TOOLS: [&str; 19] = [
+const TOOLS: [&str; 20] = [
     "echo", "big", "fail", "html", "end", "events", "resume", "cut", "away", "home", "login", "expired", "hang",
-    "busy", "wrong_id", "accepted", "gone", "endless", "not_json",
+    "busy", "wrong_id", "accepted", "gone", "endless", "not_json", "ask",
 ];
+
+/// Wants to know something, and then says what it was told.
+fn asks_back(id: &Value, params: &Value) -> Response {
+    if params["inputResponses"].is_object() {
+        let told = format!("{} {}", params["inputResponses"]["where"], params["requestState"]);
+        return result(id, json!({"resultType": "complete", "content": [{"type": "text", "text": told}]}));
+    }
+    let schema = json!({"type": "object", "properties": {"region": {"type": "string"}}});
+    let form =
+        json!({"method": "elicitation/create", "params": {"message": "Which region?", "requestedSchema": schema}});
+    let requests = json!({"where": form, "roots": {"method": "roots/list"}});
+    result(id, json!({"resultType": "input_required", "inputRequests": requests, "requestState": "sealed"}))
+}
 
 fn tool_of(name: &str) -> Value {
     json!({"name": name, "inputSchema": {"type": "object"}})
@@ -432,4 +446,22 @@ async fn an_address_of_another_network_is_not_dialled() {
     config.transport = TransportConfig::Http { url: "http://169.254.169.254/mcp".into(), headers: Default::default() };
     let error = Hub::new(vec![config]).list_tools("m").await.unwrap_err();
     assert_eq!(error.class, ToolErrorClass::Invalid, "{error}");
+}
+
+#[tokio::test]
+async fn a_call_that_ends_with_questions_is_taken_up_with_the_answers() {
+    let odd = Odd::start(&["modern"]).await;
+    let hub = odd.hub_with(|config| config.elicitation = true);
+    let asked = hub.converse("m", "ask", json!({}), CallOptions::default()).await.unwrap();
+    let Reply::Asks(request) = asked else { panic!("nothing was asked: {asked:?}") };
+    assert_eq!((request.forms.len(), request.forms[0].key.as_str()), (1, "where"));
+    let answers = [("where".to_owned(), FormAnswer::Accept(json!({"region": "eu"})))].into();
+    let input = Some(InputAnswers { state: request.state, answers, known: request.known });
+    let done = hub.converse("m", "ask", json!({}), CallOptions { input, ..CallOptions::default() }).await.unwrap();
+    let Reply::Done(outcome) = done else { panic!("it asks again: {done:?}") };
+    assert_eq!(outcome.text(), r#"{"action":"accept","content":{"region":"eu"}} "sealed""#);
+    // Where nobody may be asked, the same call is an error that says so.
+    let error = hub.call("m", "ask", json!({}), CallOptions::default()).await.unwrap_err();
+    assert_eq!((error.class, error.delivery), (ToolErrorClass::InputRequired, Delivery::Answered));
+    hub.close().await;
 }

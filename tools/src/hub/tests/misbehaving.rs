@@ -487,3 +487,32 @@ async fn a_server_without_tools_has_an_empty_list() {
     assert!(world.hub.list_tools("m").await.unwrap().tools.is_empty());
     world.check_no_orphans().await;
 }
+
+#[tokio::test]
+async fn a_question_during_a_call_goes_to_the_caller_and_its_answer_into_the_next_one() {
+    let world = World::with(&[], |config| config.elicitation = true);
+    let fields = json!({"region": {"type": "string"}});
+    let form = json!({"message": "Which region?", "requestedSchema": {"type": "object", "properties": fields}});
+    let args = json!({"method": "elicitation/create", "params": form});
+    let asked = world.hub.converse("m", "ask", args.clone(), CallOptions::default()).await.unwrap();
+    let Reply::Asks(request) = asked else { panic!("nothing was asked: {asked:?}") };
+    assert_eq!((request.forms.len(), request.forms[0].message.as_str()), (1, "Which region?"));
+    let answers = [(request.forms[0].key.clone(), FormAnswer::Accept(json!({"region": "eu"})))].into();
+    let input = Some(InputAnswers { answers, ..InputAnswers::default() });
+    let done = world.hub.converse("m", "ask", args, CallOptions { input, ..CallOptions::default() }).await.unwrap();
+    let Reply::Done(outcome) = done else { panic!("it asks again: {done:?}") };
+    assert_eq!(outcome.text(), r#"{"action":"accept","content":{"region":"eu"}}"#);
+    world.check_no_orphans().await;
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_a_secret_is_refused() {
+    let world = World::with(&[], |config| config.elicitation = true);
+    let fields = json!({"db_password": {"type": "string"}});
+    let form = json!({"message": "Log in", "requestedSchema": {"type": "object", "properties": fields}});
+    let args = json!({"method": "elicitation/create", "params": form});
+    let error = world.hub.converse("m", "ask", args, CallOptions::default()).await.unwrap_err();
+    assert_eq!((error.class, error.delivery), (ToolErrorClass::InputRequired, Delivery::Answered));
+    assert!(error.message.contains("db_password"), "{error}");
+    world.check_no_orphans().await;
+}
