@@ -1,5 +1,6 @@
 //! Tools over MCP: the client hub, and the servers that ship with the runtime.
 
+pub mod asking;
 pub mod hub;
 pub mod lock;
 pub mod node;

@@ -20,6 +20,8 @@ use runtime_core::record::CallKind;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
+use crate::asking::{self, Questions};
+use crate::hub::InputAnswers;
 use crate::toolbox::{ToolBox, ToolRequest};
 
 /// Role that the guard sees on an undo. No agent can have it: it is set here and nowhere else.
@@ -54,11 +56,28 @@ impl NodeKind for ToolNode {
     }
 }
 
-/// Makes one call through the journal, streaming its steps as custom events.
+/// Makes one call through the journal, streaming its steps as custom events. A tool that asks back is answered by people
+/// and called again.
 ///
 /// # Errors
 /// Whatever the guard or the tool says.
 pub async fn call_tool(ctx: &Context, tools: &Arc<dyn ToolBox>, spec: CallSpec) -> Result<Arc<Value>, TaskError> {
+    let mut answers = InputAnswers::default();
+    for _ in 0..asking::ROUNDS_MAX {
+        let result = call_once(ctx, tools, spec.clone(), answers).await?;
+        let Some(request) = asking::asked(&result) else { return Ok(result) };
+        answers = asking::put_to_people(ctx, &spec.target, &request).await?;
+    }
+    let message = format!("`{}` asked back {} times without an end", spec.target, asking::ROUNDS_MAX);
+    Err(TaskError::new(ErrorClass::Permanent, message))
+}
+
+async fn call_once(
+    ctx: &Context,
+    tools: &Arc<dyn ToolBox>,
+    spec: CallSpec,
+    answers: InputAnswers,
+) -> Result<Arc<Value>, TaskError> {
     let (target, effect) = (spec.target.to_string(), spec.effect);
     let (ctx, tools) = (ctx.clone(), Arc::clone(tools));
     let streamed = ctx.clone();
@@ -78,6 +97,7 @@ pub async fn call_tool(ctx: &Context, tools: &Arc<dyn ToolBox>, spec: CallSpec) 
             effect,
             pin: version.pin().map(str::to_owned),
             progress: Some(progress),
+            questions: Questions::Welcome(answers),
         };
         let call = tools.call(request);
         tokio::pin!(call);

@@ -13,7 +13,10 @@ use runtime_core::interlocks::guard::ToolFacts;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::hub::{CallOptions, Delivery, Effect, Hub, Pin, Progress, ToolError, ToolErrorClass, ToolOutcome};
+use crate::asking::{self, Questions};
+use crate::hub::{
+    CallOptions, Delivery, Effect, Hub, InputAnswers, Pin, Progress, Reply, ToolError, ToolErrorClass, ToolOutcome,
+};
 use crate::policy::pattern_fits;
 use crate::untrusted::Untrusted;
 
@@ -37,6 +40,8 @@ pub struct ToolRequest {
     pub pin: Option<String>,
     /// Where steps of a long call are reported.
     pub progress: Option<mpsc::Sender<Value>>,
+    /// Whether the tool may ask back; if it does, the result is an [`asking::marker`](crate::asking::marker).
+    pub questions: Questions,
 }
 
 /// A tool as a list shows it.
@@ -85,17 +90,28 @@ impl ToolBox for Hub {
         let (server, tool) = split(&request.target)?;
         let (progress, steps) = mpsc::channel(PROGRESS_QUEUE_MAX);
         let progress = request.progress.is_some().then_some(progress);
-        let options = CallOptions {
+        let mut options = CallOptions {
             idempotency_key: Some(request.key),
             progress,
             expected_pin: request.pin.map(Pin::from_hex),
             ..CallOptions::default()
         };
-        let call = Hub::call(self, server, tool, Arc::unwrap_or_clone(request.args), options);
-        let outcome = with_steps(call, steps, request.progress.as_ref()).await;
-        outcome
-            .map_err(|error| hub_error(&error, request.effect))
-            .and_then(|outcome| read_outcome(&request.target, outcome))
+        let may_ask = request.questions != Questions::Refused;
+        if let Questions::Welcome(answers) = request.questions {
+            options.input = (answers != InputAnswers::default()).then_some(answers);
+        }
+        let call = async {
+            let args = Arc::unwrap_or_clone(request.args);
+            if may_ask {
+                return Hub::converse(self, server, tool, args, options).await;
+            }
+            Hub::call(self, server, tool, args, options).await.map(Reply::Done)
+        };
+        let reply = with_steps(call, steps, request.progress.as_ref()).await;
+        match reply.map_err(|error| hub_error(&error, request.effect))? {
+            Reply::Done(outcome) => read_outcome(&request.target, outcome),
+            Reply::Asks(asked) => Ok(asking::marker(&asked)),
+        }
     }
 
     async fn effect(&self, target: &str) -> Result<EffectClass, TaskError> {
@@ -188,13 +204,17 @@ fn read_outcome(target: &str, outcome: ToolOutcome) -> Result<Value, TaskError> 
     if outcome.is_error {
         return Err(reported_failure(target, outcome.structured.as_ref(), &outcome.text()));
     }
-    if let Some(structured) = outcome.structured {
-        return Ok(structured);
-    }
     let text = outcome.text();
-    // Many servers put their object into the text; anything else stays text under a name.
-    let object = text.trim_start().starts_with(['{', '[']).then(|| serde_json::from_str(&text).ok()).flatten();
-    Ok(object.unwrap_or_else(|| json!({ "text": text })))
+    let value = outcome.structured.unwrap_or_else(|| {
+        // Many servers put their object into the text; anything else stays text under a name.
+        let object = text.trim_start().starts_with(['{', '[']).then(|| serde_json::from_str(&text).ok()).flatten();
+        object.unwrap_or_else(|| json!({ "text": text }))
+    });
+    if asking::forged(&value) {
+        let message = format!("`{target}` answered with a key that is the runtime's own");
+        return Err(TaskError::new(ErrorClass::Permanent, message));
+    }
+    Ok(value)
 }
 
 /// A failure that a tool reports. Its class comes from structured data (`error.class` or `class`), never from the text.
@@ -376,7 +396,7 @@ mod tests {
 
     fn outcome(structured: Option<Value>, text: &str, is_error: bool) -> ToolOutcome {
         let content = vec![crate::hub::Content::Text { text: text.to_owned() }];
-        ToolOutcome { content, structured, is_error, truncated: false }
+        ToolOutcome { content, structured, is_error, truncated: false, artifacts: Vec::new() }
     }
 
     #[test]

@@ -3,8 +3,10 @@
 //! Each stage's output goes to a log of its own; the terminal shows one line a stage, and the log of the one that failed.
 //! The last line is the sum over all stages, `N passed, N failed`: this is what CI reads.
 
+mod conformance;
 mod counts;
 mod purity;
+mod third_party;
 pub(crate) mod tools;
 
 use std::collections::BTreeSet;
@@ -114,6 +116,20 @@ pub(crate) const STAGES: &[Stage] = &[
         &[tools::CC],
         Work::Tests(&["cargo", "test", "--doc", "--workspace", "--locked"]),
     ),
+    Stage::light(
+        "conformance",
+        "the official MCP suite: our hub as the client, the stack of our servers as the server",
+        &[tools::CC, tools::NPM],
+        Work::Function(conformance::stage),
+    )
+    .only_in_full_runs(),
+    Stage::light(
+        "third-party",
+        "MCP servers of other people, attached for real: era, tools, a call, nothing of our environment",
+        &[tools::CC, tools::NPM, tools::PYTHON],
+        Work::Function(third_party::stage),
+    )
+    .only_in_full_runs(),
     Stage::light(
         "sim",
         "the engine in seeded worlds full of faults: same end, no repeated effect, no stale writer",

@@ -8,6 +8,7 @@ use rmcp::ServiceExt;
 use runtime_core::error::ErrorClass;
 use runtime_core::record::Outcome;
 use serde_json::{Value, json};
+use tools::asking::Questions;
 use tools::hub::{Dial, Hub, Pipes, ServerConfig, TransportConfig};
 use tools::servers::sandbox::{Environment, Fault, Sandbox, SandboxServer, Settlement, Surface};
 use tools::toolbox::{ToolBox, ToolRequest};
@@ -61,6 +62,7 @@ fn release(key: &str, id: u32) -> ToolRequest {
         effect: EffectClass::Idempotent,
         progress: None,
         pin: None,
+        questions: Questions::Refused,
     }
 }
 

@@ -5,34 +5,105 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use rmcp::model::{ClientCapabilities, ClientConfig, Implementation, ProtocolVersion};
-use rmcp::service::ClientInitializeError;
-use rmcp::{ClientHandler, ClientServiceExt};
+use rmcp::model::{
+    ClientCapabilities, ClientConfig, ElicitRequestParams, ElicitResult, ElicitationAction, ElicitationCapability,
+    ErrorData, FormElicitationCapability, Implementation, ProtocolVersion, RootsCapabilities,
+};
+use rmcp::service::{ClientInitializeError, RequestContext};
+use rmcp::{ClientHandler, ClientServiceExt, RoleClient};
 use runtime_core::interlocks::redact;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::asks::{FormAnswer, Host, question_key, read_form, roots_result};
+use super::auth::{Keeping, LOGIN_TIMEOUT, OAuthConfig, Tokens};
 use super::child::{self, Process, Spawn};
 use super::config::{ServerConfig, TransportConfig};
 use super::dial::Pipes;
 use super::era::{Era, Opening, worth_initialize};
 use super::error::{ToolError, ToolErrorClass, quote};
 use super::front::HubContext;
+use super::http::{Address, HttpWire, Reach, read_headers};
 use super::limits::CANCEL_GRACE;
 use super::reference::{Secrets, expand};
 use super::session::Session;
-use super::wire::{Wire, WireState};
+use super::wire::{Fault, Wire, WireState};
 
-/// Our side of the connection. Declares no capability: servers cannot ask for input, samples or roots here.
-#[derive(Debug)]
-pub(super) struct Client;
+/// Our side of the connection. Declares what the configuration of this server allows: by default nothing, so that it
+/// cannot ask for input, samples or roots.
+pub(super) struct Client {
+    server: String,
+    elicitation: bool,
+    roots: Vec<String>,
+    host: Option<Arc<dyn Host>>,
+    state: Arc<WireState>,
+}
+
+impl Client {
+    fn new(config: &ServerConfig, hub: &HubContext, state: &Arc<WireState>) -> Self {
+        Self {
+            server: config.name.clone(),
+            elicitation: config.elicitation,
+            roots: config.roots.clone(),
+            host: hub.host.clone(),
+            state: state.clone(),
+        }
+    }
+
+    /// Which call a question belongs to nobody says; it is certain only when there is one.
+    async fn answer(&self, params: serde_json::Value) -> ElicitResult {
+        let Some(dialog) = self.elicitation.then(|| self.state.only_dialog()).flatten() else {
+            return ElicitResult::new(ElicitationAction::Decline);
+        };
+        let form = match read_form(&question_key(&params), Some(&params)) {
+            Ok(form) => form,
+            Err(why) => {
+                dialog.refuse(why);
+                return ElicitResult::new(ElicitationAction::Decline);
+            }
+        };
+        let known = match (dialog.answer(&form), &self.host) {
+            (None, Some(host)) => host.elicit(&self.server, &form).await,
+            (known, _) => known,
+        };
+        match known {
+            Some(FormAnswer::Accept(content)) => ElicitResult::new(ElicitationAction::Accept).with_content(content),
+            Some(FormAnswer::Decline) => ElicitResult::new(ElicitationAction::Decline),
+            None => {
+                dialog.ask(form);
+                ElicitResult::new(ElicitationAction::Cancel)
+            }
+        }
+    }
+}
 
 impl ClientHandler for Client {
     fn get_info(&self) -> ClientConfig {
         let identity = Implementation::new("interlock", env!("CARGO_PKG_VERSION"));
+        let mut capabilities = ClientCapabilities::default();
+        if self.elicitation {
+            let form = FormElicitationCapability::new();
+            capabilities.elicitation = Some(ElicitationCapability::new().with_form(form));
+        }
+        if !self.roots.is_empty() {
+            capabilities.roots = Some(RootsCapabilities::default());
+        }
         // The library's own default names a revision that has no `initialize`.
-        ClientConfig::new(ClientCapabilities::default(), identity)
-            .with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE)
+        ClientConfig::new(capabilities, identity).with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE)
+    }
+
+    async fn create_elicitation(
+        &self,
+        request: ElicitRequestParams,
+        _: RequestContext<RoleClient>,
+    ) -> Result<ElicitResult, ErrorData> {
+        Ok(self.answer(serde_json::to_value(request).unwrap_or_default()).await)
+    }
+
+    #[expect(deprecated, reason = "servers of older revisions ask for roots")]
+    async fn list_roots(&self, _: RequestContext<RoleClient>) -> Result<rmcp::model::ListRootsResult, ErrorData> {
+        Ok(serde_json::from_value(roots_result(&self.roots)).unwrap_or_default())
     }
 }
 
@@ -46,14 +117,22 @@ enum OpenError {
 
 /// A connection without a word said yet.
 struct Link {
-    pipes: Pipes,
+    road: Road,
     process: Option<Process>,
     secrets: Secrets,
 }
 
+/// What a connection runs over.
+enum Road {
+    Lines(Pipes),
+    Http(HttpWire),
+}
+
 /// Attaches a server: probes it, or uses what is known about it, within the configured start time.
 pub(super) async fn attach(config: &ServerConfig, hub: &HubContext, known: Option<Era>) -> Result<Session, ToolError> {
-    let deadline = Instant::now() + config.start_timeout;
+    // A person may have to log in first.
+    let login = config.oauth.as_ref().and(hub.consent.as_ref()).map_or(Duration::ZERO, |_| LOGIN_TIMEOUT);
+    let deadline = Instant::now() + config.start_timeout + login;
     let opening = known.map_or(Opening::Probe, Opening::Known);
     let first = match open(config, hub, opening, deadline).await {
         Ok(session) => return Ok(session),
@@ -74,15 +153,22 @@ async fn open(
     deadline: Instant,
 ) -> Result<Session, OpenError> {
     let state = WireState::new(&config.name);
-    let Link { pipes, process, secrets } = connect(config, hub, &state).await.map_err(OpenError::Final)?;
+    let Link { road, process, secrets } = connect(config, hub, &state).await.map_err(OpenError::Final)?;
     // Ends the process whenever this function is left without a session, or dropped.
     let abandon = state.dead.clone().drop_guard();
-    let wire = Wire::new(pipes, config.max_line_bytes, state.clone());
     let until = match opening {
-        Opening::Probe => deadline.min(Instant::now() + config.discover_timeout),
-        Opening::Known(_) => deadline,
+        // The first request is where a login happens; whether the server knows the method is said after it.
+        Opening::Probe if config.oauth.is_none() => deadline.min(Instant::now() + config.discover_timeout),
+        Opening::Probe | Opening::Known(_) => deadline,
     };
-    let attached = timeout_at(until, Client.serve_with_lifecycle(wire, opening.mode())).await;
+    let client = Client::new(config, hub, &state);
+    let attached = match road {
+        Road::Lines(pipes) => {
+            let wire = Wire::new(pipes, config.max_line_bytes, state.clone());
+            timeout_at(until, client.serve_with_lifecycle(wire, opening.mode())).await
+        }
+        Road::Http(wire) => timeout_at(until, client.serve_with_lifecycle(wire, opening.mode())).await,
+    };
     let refusal = match attached {
         Ok(Ok(service)) => {
             abandon.disarm();
@@ -118,15 +204,19 @@ async fn connect(config: &ServerConfig, hub: &HubContext, state: &Arc<WireState>
                 unavailable(secrets.scrub(format!("{message}: {error}")))
                     .fix("check `command`, `cwd` and the PATH given in `env`: the server does not inherit ours")
             })?;
-            Ok(Link { pipes, process: Some(process), secrets })
+            Ok(Link { road: Road::Lines(pipes), process: Some(process), secrets })
         }
         TransportConfig::Custom(dial) => {
             let pipes = dial.dial().await.map_err(|error| unavailable(format!("cannot connect: {error}")))?;
-            Ok(Link { pipes, process: None, secrets: Secrets::default() })
+            Ok(Link { road: Road::Lines(pipes), process: None, secrets: Secrets::default() })
         }
         TransportConfig::Http { .. } => {
-            Err(unavailable("servers reached by `url` are not supported yet".into())
-                .fix("start the server with `command`"))
+            let secrets = Secrets::default();
+            let address = resolve_address(config, hub, &secrets)?;
+            state.secrets.get_or_init(|| secrets.clone());
+            let wire = HttpWire::new(address, state.clone())
+                .map_err(|error| unavailable(format!("no HTTP client can be made: {error}")))?;
+            Ok(Link { road: Road::Http(wire), process: None, secrets })
         }
     }
 }
@@ -136,9 +226,9 @@ fn resolve(config: &ServerConfig, hub: &HubContext) -> Result<Spawn, ToolError> 
     let TransportConfig::Stdio { command, args, env, cwd } = &config.transport else {
         return Err(ToolError::server(ToolErrorClass::Invalid, &config.name, "it has no command"));
     };
-    let mut secrets = Secrets::default();
-    let mut expanded = |text: &str| {
-        expand(text, hub.lookup.as_ref(), &mut secrets)
+    let secrets = Secrets::default();
+    let expanded = |text: &str| {
+        expand(text, hub.lookup.as_ref(), &secrets)
             .map_err(|message| ToolError::server(ToolErrorClass::Invalid, &config.name, message))
     };
     let command = expanded(command)?;
@@ -158,6 +248,36 @@ fn resolve(config: &ServerConfig, hub: &HubContext) -> Result<Spawn, ToolError> 
     Ok(Spawn { server: config.name.clone(), command, args, env, cwd, close_grace: config.close_grace, secrets })
 }
 
+/// The address to dial, every reference resolved. The tokens of a server outlive its connections.
+fn resolve_address(config: &ServerConfig, hub: &HubContext, secrets: &Secrets) -> Result<Address, ToolError> {
+    let invalid = |message: String| ToolError::server(ToolErrorClass::Invalid, &config.name, message);
+    let TransportConfig::Http { url, headers } = &config.transport else {
+        return Err(invalid("it has no address".to_owned()));
+    };
+    let expanded = |text: &str| expand(text, hub.lookup.as_ref(), secrets).map_err(invalid);
+    let reach = Reach { private: config.private_network };
+    let url = reach.read(&expanded(url)?).map_err(invalid)?;
+    let pairs = headers.iter().map(|(name, value)| Ok((name.clone(), expanded(value)?)));
+    let pairs = pairs.collect::<Result<Vec<_>, ToolError>>()?;
+    let headers = read_headers(pairs.into_iter()).map_err(invalid)?;
+    let tokens = match &config.oauth {
+        Some(oauth) => {
+            let word = |text: &Option<String>| text.as_deref().map(expanded).transpose();
+            let oauth = OAuthConfig {
+                client_id: word(&oauth.client_id)?,
+                client_secret: word(&oauth.client_secret)?,
+                private_key: word(&oauth.private_key)?,
+                ..oauth.clone()
+            };
+            let keeping =
+                Keeping { consent: hub.consent.clone(), folder: hub.tokens.clone(), secrets: secrets.clone() };
+            Some(hub.tokens_of(&config.name, || Tokens::new(&config.name, url.clone(), reach, oauth, keeping)))
+        }
+        None => None,
+    };
+    Ok(Address { url, headers, reach, bytes_max: config.max_line_bytes, tokens })
+}
+
 async fn refused(
     config: &ServerConfig,
     refusal: &ClientInitializeError,
@@ -168,7 +288,8 @@ async fn refused(
     if let (Some(process), true) = (process, pipe_closed(refusal)) {
         let _ = timeout(CANCEL_GRACE, process.gone()).await;
     }
-    let (class, reason) = match state.fault() {
+    // The end that we made ourselves explains nothing.
+    let (class, reason) = match state.fault().filter(|fault| *fault != Fault::ClosedByUs) {
         Some(fault) => (ToolErrorClass::Unavailable, fault.describe()),
         None if pipe_closed(refusal) => (ToolErrorClass::Unavailable, "it closed the connection".into()),
         None => (ToolErrorClass::Protocol, quote(&refusal.to_string())),

@@ -5,20 +5,23 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::auth::{Grant, OAuthConfig};
 use super::dial::Dial;
 use super::effect::Effect;
+use super::http::Reach;
 use super::limits;
 
 /// Longest server name in bytes: it is half of every tool's full name.
 const SERVER_NAME_BYTES_MAX: usize = 64;
 /// Our own keys and the shared ones; anything else is warned about.
-const KNOWN_KEYS: [&str; 21] = [
+const KNOWN_KEYS: [&str; 28] = [
     "type",
     "command",
     "args",
@@ -40,6 +43,13 @@ const KNOWN_KEYS: [&str; 21] = [
     "max_result_bytes",
     "max_line_bytes",
     "concurrency",
+    "calls_per_minute",
+    "breaker_failures",
+    "private_network",
+    "oauth",
+    "elicitation",
+    "sampling",
+    "roots",
 ];
 
 /// How a server is reached.
@@ -122,6 +132,20 @@ pub struct ServerConfig {
     pub max_line_bytes: usize,
     /// Parallel calls.
     pub concurrency: usize,
+    /// Calls a minute; `None` is no limit.
+    pub calls_per_minute: Option<NonZeroU32>,
+    /// Failures in a row after which calls are refused for a while.
+    pub breaker_failures: u32,
+    /// Whether an HTTP server may be on a private network.
+    pub private_network: bool,
+    /// How to log in to an HTTP server that asks for it.
+    pub oauth: Option<OAuthConfig>,
+    /// Whether the server may ask people while a call is under way.
+    pub elicitation: bool,
+    /// Whether the server may use our models. Nothing answers it yet, so allowing it changes only the refusal's text.
+    pub sampling: bool,
+    /// Addresses (`file://…`) the server is told it may work in.
+    pub roots: Vec<String>,
 }
 
 impl ServerConfig {
@@ -143,7 +167,19 @@ impl ServerConfig {
             max_result_bytes: limits::RESULT_BYTES_DEFAULT,
             max_line_bytes: limits::LINE_BYTES_MAX,
             concurrency: limits::CONCURRENCY_DEFAULT,
+            calls_per_minute: None,
+            breaker_failures: limits::BREAKER_FAILURES_DEFAULT,
+            private_network: false,
+            oauth: None,
+            elicitation: false,
+            sampling: false,
+            roots: Vec::new(),
         }
+    }
+
+    /// A server at an address, with default limits.
+    pub fn http(name: impl Into<String>, url: impl Into<String>) -> Self {
+        Self::new(name, TransportConfig::Http { url: url.into(), headers: BTreeMap::new() })
     }
 
     /// A child process with default limits.
@@ -235,8 +271,14 @@ impl Reader {
         let mut config = ServerConfig::new(name, self.transport(entry)?);
         self.times(entry, &mut config);
         self.sizes(entry, &mut config);
-        if let Some(trusted) = entry.get("trusted") {
-            config.trusted = self.expect(trusted.as_bool(), "trusted", "true or false").unwrap_or(false);
+        self.switches(entry, &mut config);
+        config.roots = self.list(entry.get("roots"), "roots");
+        config.oauth = entry.get("oauth").map(|oauth| self.oauth(oauth));
+        if let TransportConfig::Http { url, .. } = &config.transport
+            && !url.contains("${")
+            && let Err(message) = (Reach { private: config.private_network }).read(url)
+        {
+            self.errors.push(problem(format!("{}.url", self.path), message));
         }
         if let Some(label) = entry.get("environment") {
             config.environment =
@@ -247,6 +289,38 @@ impl Reader {
         Some(config)
     }
 
+    fn switches(&mut self, entry: &Map<String, Value>, config: &mut ServerConfig) {
+        let fields: [(&str, &mut bool); 4] = [
+            ("trusted", &mut config.trusted),
+            ("private_network", &mut config.private_network),
+            ("elicitation", &mut config.elicitation),
+            ("sampling", &mut config.sampling),
+        ];
+        for (key, field) in fields {
+            let Some(value) = entry.get(key) else { continue };
+            *field = self.expect(value.as_bool(), key, "true or false").unwrap_or(false);
+        }
+    }
+
+    fn oauth(&mut self, value: &Value) -> OAuthConfig {
+        let word = |key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
+        let grant = match word("grant").as_deref() {
+            None | Some("authorization_code") => Some(Grant::AuthorizationCode),
+            Some("client_credentials") => Some(Grant::ClientCredentials),
+            Some(_) => None,
+        };
+        let grant = self.expect(grant, "oauth.grant", "authorization_code or client_credentials").unwrap_or_default();
+        OAuthConfig {
+            grant,
+            client_id: word("client_id"),
+            client_secret: word("client_secret"),
+            client_metadata_url: word("client_metadata_url"),
+            private_key: word("private_key"),
+            algorithm: word("algorithm"),
+            scopes: self.list(value.get("scopes"), "oauth.scopes"),
+        }
+    }
+
     fn transport(&mut self, entry: &Map<String, Value>) -> Option<TransportConfig> {
         match (entry.get("command"), entry.get("url")) {
             (Some(command), None) => {
@@ -254,7 +328,7 @@ impl Reader {
                 let cwd = entry.get("cwd").and_then(|cwd| self.expect(cwd.as_str(), "cwd", "a directory"));
                 Some(TransportConfig::Stdio {
                     command,
-                    args: self.args(entry.get("args")),
+                    args: self.list(entry.get("args"), "args"),
                     env: self.strings(entry.get("env"), "env"),
                     cwd: cwd.map(PathBuf::from),
                 })
@@ -313,15 +387,24 @@ impl Reader {
                 *field = number;
             }
         }
+        if let Some(value) = entry.get("calls_per_minute") {
+            let number = value.as_u64().and_then(|n| u32::try_from(n).ok()).and_then(NonZeroU32::new);
+            config.calls_per_minute = self.expect(number, "calls_per_minute", "a whole number above zero");
+        }
+        if let Some(value) = entry.get("breaker_failures") {
+            let number = value.as_u64().and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
+            config.breaker_failures =
+                self.expect(number, "breaker_failures", "a whole number above zero").unwrap_or(config.breaker_failures);
+        }
         // More permits than this the semaphore cannot hold, and no server can serve.
         config.concurrency = config.concurrency.min(tokio::sync::Semaphore::MAX_PERMITS);
     }
 
-    fn args(&mut self, value: Option<&Value>) -> Vec<String> {
+    fn list(&mut self, value: Option<&Value>, key: &str) -> Vec<String> {
         let Some(value) = value else { return Vec::new() };
-        let args =
+        let items =
             value.as_array().and_then(|items| items.iter().map(|item| item.as_str().map(str::to_owned)).collect());
-        self.expect(args, "args", "a list of strings").unwrap_or_default()
+        self.expect(items, key, "a list of strings").unwrap_or_default()
     }
 
     fn strings(&mut self, value: Option<&Value>, key: &str) -> BTreeMap<String, String> {
@@ -474,6 +557,24 @@ mod tests {
         let by = parsed.servers[0].environments.clone().unwrap();
         assert_eq!((by.argument.as_str(), by.labels["wh"].as_str()), ("/connection", "production"));
         assert!(parsed.errors[0].to_string().starts_with("mcpServers.bad.environments: expected {argument: /POINTER"));
+    }
+
+    #[test]
+    fn an_address_is_judged_before_it_is_dialled() {
+        check_config(
+            json!({"mcpServers": {
+                "plain": {"url": "http://tools.test/mcp"},
+                "inside": {"url": "http://10.0.0.9/mcp"},
+                "granted": {"url": "http://10.0.0.9/mcp", "private_network": true, "oauth": {"grant": "client_credentials", "client_secret": "x"}},
+                "odd": {"url": "https://tools.test/mcp", "oauth": {"grant": "implicit"}},
+            }}),
+            expect![[r#"
+                granted: Http { url: "http://10.0.0.9/mcp", headers: [] } timeout=60s effects={}
+                error mcpServers.inside.url: 10.0.0.9 is a private or reserved address: `private_network: true` grants private ones
+                error mcpServers.odd.oauth.grant: expected authorization_code or client_credentials
+                error mcpServers.plain.url: plain http to tools.test: use https, or `private_network: true` for a private network
+            "#]],
+        );
     }
 
     #[test]

@@ -9,21 +9,29 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::artifacts::Artifacts;
+use super::asks::{Host, InputAnswers, InputRequest};
+use super::auth::{Consent, Tokens};
 use super::config::ServerConfig;
 use super::era::Era;
 use super::error::{ToolError, ToolErrorClass};
 use super::inventory::{Inventory, ToolInfo};
 use super::limits::{DRAIN_DEFAULT, LIST_AGE_MAX};
-use super::outcome::ToolOutcome;
+use super::outcome::{Reading, ToolOutcome};
 use super::pin::Pin;
 use super::reaper::Reaper;
 use super::reference::Lookup;
 use super::server::{Server, near_names};
+use super::shelf::{
+    PromptInfo, PromptMessage, ResourceInfo, Shelf, prompt_parts, prompt_request, read_prompts, read_request,
+    read_resources, resource_parts,
+};
 
 /// How often [`Hub::close`] looks whether the last call has ended.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
@@ -59,6 +67,17 @@ pub struct CallOptions {
     pub expected_pin: Option<Pin>,
     /// Bytes of the result handed on.
     pub max_result_bytes: Option<usize>,
+    /// Answers to what the server asked when the same call was made before.
+    pub input: Option<InputAnswers>,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reply {
+    /// With a result.
+    Done(ToolOutcome),
+    /// With questions: make the call again with [`CallOptions::input`].
+    Asks(InputRequest),
 }
 
 /// A tool and its server as they describe themselves. Untrusted.
@@ -81,11 +100,27 @@ pub struct HubOptions {
     pub lookup: Box<Lookup>,
     /// How long [`Hub::close`] waits for calls in flight.
     pub drain: Duration,
+    /// Who agrees to a login. By default nobody.
+    pub consent: Option<Arc<dyn Consent>>,
+    /// Folder of token files, closed to others. By default tokens are kept in memory.
+    pub tokens: Option<PathBuf>,
+    /// Who answers questions of servers on the spot. By default nobody: they go to the caller.
+    pub host: Option<Arc<dyn Host>>,
+    /// Where results that are too long are kept whole. By default the excess is dropped.
+    pub artifacts: Option<Artifacts>,
 }
 
 impl Default for HubOptions {
     fn default() -> Self {
-        Self { work_root: None, lookup: Box::new(|name| std::env::var(name).ok()), drain: DRAIN_DEFAULT }
+        Self {
+            work_root: None,
+            lookup: Box::new(|name| std::env::var(name).ok()),
+            drain: DRAIN_DEFAULT,
+            consent: None,
+            tokens: None,
+            host: None,
+            artifacts: None,
+        }
     }
 }
 
@@ -104,15 +139,37 @@ pub(super) struct HubContext {
     owns_work_root: bool,
     pub(super) lookup: Box<Lookup>,
     pub(super) reaper: Arc<Reaper>,
+    pub(super) consent: Option<Arc<dyn Consent>>,
+    pub(super) tokens: Option<PathBuf>,
+    pub(super) host: Option<Arc<dyn Host>>,
+    pub(super) artifacts: Option<Artifacts>,
+    logins: Mutex<BTreeMap<String, Arc<Tokens>>>,
 }
 
 impl HubContext {
-    fn new(work_root: Option<PathBuf>, lookup: Box<Lookup>) -> Self {
+    /// The tokens of a server, made at its first connection: a new connection is no reason for a new login.
+    pub(super) fn tokens_of(&self, server: &str, make: impl FnOnce() -> Tokens) -> Arc<Tokens> {
+        self.logins.lock().entry(server.to_owned()).or_insert_with(|| Arc::new(make())).clone()
+    }
+
+    fn new(options: HubOptions) -> Self {
+        let HubOptions { work_root, lookup, consent, tokens, host, artifacts, drain: _ } = options;
         let owns_work_root = work_root.is_none();
         // A name nobody can have prepared for us in a shared directory.
         let chance = std::hash::RandomState::new().build_hasher().finish();
         let own = || std::env::temp_dir().join(format!("interlock-servers-{}-{chance:016x}", std::process::id()));
-        Self { work_root: work_root.unwrap_or_else(own), owns_work_root, lookup, reaper: Arc::default() }
+        let work_root = work_root.unwrap_or_else(own);
+        Self {
+            work_root,
+            owns_work_root,
+            lookup,
+            reaper: Arc::default(),
+            consent,
+            tokens,
+            host,
+            artifacts,
+            logins: Mutex::default(),
+        }
     }
 }
 
@@ -149,10 +206,11 @@ impl Hub {
 
     /// A hub with its own directory, variables or patience.
     pub fn with_options(configs: Vec<ServerConfig>, options: HubOptions) -> Self {
-        let context = Arc::new(HubContext::new(options.work_root, options.lookup));
+        let drain = options.drain;
+        let context = Arc::new(HubContext::new(options));
         let servers =
             configs.into_iter().map(|config| (config.name.clone(), Server::new(config, context.clone()))).collect();
-        Self(Arc::new(Inner { servers, closing: AtomicBool::new(false), drain: options.drain }))
+        Self(Arc::new(Inner { servers, closing: AtomicBool::new(false), drain }))
     }
 
     /// Names of the configured servers.
@@ -218,6 +276,65 @@ impl Hub {
         options: CallOptions,
     ) -> Result<ToolOutcome, ToolError> {
         self.server(server).map_err(|error| error.about(tool))?.call(tool, args, options).await
+    }
+
+    /// As [`Hub::call`], where the caller can have questions answered.
+    ///
+    /// # Errors
+    /// As [`Hub::call`]; questions that are not put to anybody are of class `input_required`.
+    pub async fn converse(
+        &self,
+        server: &str,
+        tool: &str,
+        args: Value,
+        options: CallOptions,
+    ) -> Result<Reply, ToolError> {
+        self.server(server).map_err(|error| error.about(tool))?.converse(tool, args, options).await
+    }
+
+    /// Resources a server offers now.
+    ///
+    /// # Errors
+    /// As [`Hub::list_tools`].
+    pub async fn list_resources(&self, server: &str) -> Result<Vec<ResourceInfo>, ToolError> {
+        let server = self.server(server)?;
+        read_resources(&server.shelf(Shelf::Resources).await?).map_err(|message| server.of_server(message))
+    }
+
+    /// The contents of a resource, within the limits of a result.
+    ///
+    /// # Errors
+    /// As [`Hub::call`]; reading changes nothing, so it may be repeated.
+    pub async fn read_resource(&self, server: &str, uri: &str) -> Result<ToolOutcome, ToolError> {
+        let read = |reading: &Reading<'_>, answer: &Value| Ok(reading.parts(resource_parts(answer)?));
+        self.server(server)?.look_up(read_request(uri), read).await
+    }
+
+    /// Prompts a server offers now.
+    ///
+    /// # Errors
+    /// As [`Hub::list_tools`].
+    pub async fn list_prompts(&self, server: &str) -> Result<Vec<PromptInfo>, ToolError> {
+        let server = self.server(server)?;
+        read_prompts(&server.shelf(Shelf::Prompts).await?).map_err(|message| server.of_server(message))
+    }
+
+    /// A prompt with its arguments filled in. Its words are a stranger's, whatever role they speak in.
+    ///
+    /// # Errors
+    /// As [`Hub::read_resource`].
+    pub async fn get_prompt(
+        &self,
+        server: &str,
+        name: &str,
+        arguments: Map<String, Value>,
+    ) -> Result<Vec<PromptMessage>, ToolError> {
+        let read = |reading: &Reading<'_>, answer: &Value| {
+            let (roles, parts): (Vec<_>, Vec<_>) = prompt_parts(answer)?.into_iter().unzip();
+            let contents = reading.parts(parts).content;
+            Ok(roles.into_iter().zip(contents).map(|(role, content)| PromptMessage { role, content }).collect())
+        };
+        self.server(server)?.look_up(prompt_request(name, arguments), read).await
     }
 
     /// Calls that have begun and not ended.

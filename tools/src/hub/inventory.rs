@@ -8,10 +8,11 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::config::ServerConfig;
+use super::config::{ServerConfig, TransportConfig};
 use super::effect::{Effect, EffectSource, decide};
 use super::era::Era;
 use super::error::quote;
+use super::http::check_annotations;
 use super::limits::{
     DEFECTS_MAX, DESCRIPTION_BYTES_MAX, LIST_BYTES_MAX, LIST_PAGES_MAX, TOOL_NAME_BYTES_MAX, TOOLS_MAX,
 };
@@ -105,45 +106,63 @@ pub(super) struct Tool {
 }
 
 /// Collects the pages of one list.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pages {
+    key: &'static str,
     raw: Vec<Value>,
     cursors: HashSet<String>,
     pages: usize,
     bytes: usize,
 }
 
+impl Default for Pages {
+    fn default() -> Self {
+        Self::of("tools")
+    }
+}
+
 impl Pages {
+    /// Pages of `tools/list`, `resources/list` or `prompts/list`.
+    pub(super) fn of(key: &'static str) -> Self {
+        Self { key, raw: Vec::new(), cursors: HashSet::new(), pages: 0, bytes: 0 }
+    }
+
+    /// Everything collected.
+    pub(super) fn into_items(self) -> Vec<Value> {
+        self.raw
+    }
+
     /// Takes one page; the cursor of the next one, or `None` at the end.
     ///
     /// # Errors
     /// What is wrong with the list as a whole.
     pub(super) fn add(&mut self, page: Value) -> Result<Option<String>, String> {
-        let Value::Object(mut page) = page else { return Err("the answer to tools/list is not an object".into()) };
-        let Some(Value::Array(tools)) = page.remove("tools") else {
-            return Err("the answer to tools/list has no list of tools".into());
+        let key = self.key;
+        let Value::Object(mut page) = page else { return Err(format!("the answer to {key}/list is not an object")) };
+        let Some(Value::Array(items)) = page.remove(key) else {
+            return Err(format!("the answer to {key}/list has no list of {key}"));
         };
         self.pages += 1;
-        self.bytes += tools.iter().map(|tool| tool.to_string().len()).sum::<usize>();
+        self.bytes += items.iter().map(|item| item.to_string().len()).sum::<usize>();
         if self.bytes > LIST_BYTES_MAX {
-            return Err(format!("the tool list has more than {LIST_BYTES_MAX} bytes"));
+            return Err(format!("the list of {key} has more than {LIST_BYTES_MAX} bytes"));
         }
-        self.raw.extend(tools);
+        self.raw.extend(items);
         if self.raw.len() > TOOLS_MAX {
-            return Err(format!("the server lists more than {TOOLS_MAX} tools"));
+            return Err(format!("the server lists more than {TOOLS_MAX} {key}"));
         }
         match page.remove("nextCursor") {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(cursor)) => {
                 if self.pages >= LIST_PAGES_MAX {
-                    return Err(format!("the tool list has more than {LIST_PAGES_MAX} pages"));
+                    return Err(format!("the list of {key} has more than {LIST_PAGES_MAX} pages"));
                 }
                 if !self.cursors.insert(cursor.clone()) {
-                    return Err(format!("the tool list repeats its cursor `{}`", quote(&cursor)));
+                    return Err(format!("the list of {key} repeats its cursor `{}`", quote(&cursor)));
                 }
                 Ok(Some(cursor))
             }
-            Some(_) => Err("the cursor of tools/list is not a string".into()),
+            Some(_) => Err(format!("the cursor of {key}/list is not a string")),
         }
     }
 
@@ -206,6 +225,9 @@ fn read_tool(raw: &Value, config: &ServerConfig) -> Result<Tool, String> {
         .get("inputSchema")
         .filter(|schema| schema.is_object())
         .ok_or("`inputSchema` is missing or not an object")?;
+    if matches!(config.transport, TransportConfig::Http { .. }) {
+        check_annotations(input_schema)?;
+    }
     let output_schema = fields.get("outputSchema").filter(|schema| !schema.is_null());
     let annotations = read_annotations(fields.get("annotations"))?;
     let (effect, effect_source) = decide(config.effects.get(name).copied(), config.trusted, &annotations);
@@ -321,7 +343,7 @@ mod tests {
             vec![json!({"tools": [], "nextCursor": "a"}), json!({"tools": [], "nextCursor": "a"})],
             expect![[r#"
             next Some("a")
-            error the tool list repeats its cursor `a`
+            error the list of tools repeats its cursor `a`
         "#]],
         );
         check_list(
@@ -332,7 +354,7 @@ mod tests {
         );
         let mut pages = Pages::default();
         let last = (0..).find_map(|n| pages.add(json!({"tools": [], "nextCursor": n.to_string()})).err());
-        assert_eq!(last.as_deref(), Some("the tool list has more than 100 pages"));
+        assert_eq!(last.as_deref(), Some("the list of tools has more than 100 pages"));
         let many = vec![json!({}); TOOLS_MAX + 1];
         assert!(Pages::default().add(json!({"tools": many})).unwrap_err().contains("more than 2000 tools"));
     }

@@ -47,6 +47,17 @@ pub const DEFECTS_MAX: usize = 100;
 /// Parallel calls to one server by default.
 pub const CONCURRENCY_DEFAULT: usize = 8;
 
+/// Failures in a row after which a server is left alone for [`BREAKER_PAUSE`].
+pub const BREAKER_FAILURES_DEFAULT: u32 = 5;
+/// How long calls are refused after that; then one call finds out.
+pub const BREAKER_PAUSE: Duration = Duration::from_secs(30);
+/// Rounds of questions and answers of one call that the hub answers by itself.
+pub const ROUNDS_MAX: usize = 10;
+/// Questions of one call.
+pub const QUESTIONS_MAX: usize = 20;
+/// Bytes of a stored artifact: the largest message there can be.
+pub const ARTIFACT_BYTES_MAX: usize = LINE_BYTES_MAX;
+
 /// Whole time of a call when neither the call nor the server's configuration says otherwise.
 pub const CALL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 /// Time to start a server and agree on a revision: package runners load on a cold start (13-20 s measured).

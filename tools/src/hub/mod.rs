@@ -12,10 +12,14 @@
 //! * One broken server, or one broken tool, costs one clear error and nothing else.
 //!
 //! ```text
-//! Hub ─ Server (one per config: era, back-off, permits) ─ Session (one attach) ─ Wire (lines) ─ Child (process group)
+//! Hub ─ Server (one per config: era, back-off, permits) ─ Session (one attach) ─┬ Wire (lines) ─ Child (process group)
+//!                                                                                └ HttpWire (exchanges) ─ Tokens
 //! ```
 
+mod artifacts;
+mod asks;
 mod attach;
+mod auth;
 mod child;
 mod config;
 mod dial;
@@ -24,6 +28,8 @@ mod era;
 mod error;
 mod flood;
 mod front;
+mod http;
+mod inbound;
 mod inventory;
 pub mod limits;
 mod lines;
@@ -34,20 +40,26 @@ mod reference;
 mod schema;
 mod server;
 mod session;
+mod shelf;
 mod tap;
+mod throttle;
 mod wire;
 
 #[cfg(test)]
 mod tests;
 
+pub use artifacts::{Artifact, Artifacts};
+pub use asks::{Form, FormAnswer, Host, InputAnswers, InputRequest};
+pub use auth::{Consent, Grant, LoopbackConsent, OAuthConfig};
 pub(crate) use config::parse_duration;
 pub use config::{ConfigProblem, Environments, ParsedServers, ServerConfig, TransportConfig};
 pub use dial::{Dial, Pipes};
 pub use effect::{Effect, EffectSource};
 pub use era::Era;
 pub use error::{Delivery, ToolError, ToolErrorClass};
-pub use front::{CallOptions, Hub, HubOptions, Look, Progress, ProgressSink};
+pub use front::{CallOptions, Hub, HubOptions, Look, Progress, ProgressSink, Reply};
 pub use inventory::{Annotations, Defect, Inventory, ToolInfo};
 pub use outcome::{Content, ToolOutcome};
 pub use pin::Pin;
 pub use reference::Lookup;
+pub use shelf::{PromptInfo, PromptMessage, ResourceInfo};

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::artifacts::{Artifact, Artifacts};
 use super::error::{Delivery, ToolError, ToolErrorClass, floor_char_boundary, quote};
 use super::limits::RESULT_PARTS_MAX;
 use super::reference::Secrets;
@@ -46,6 +47,9 @@ pub struct ToolOutcome {
     pub is_error: bool,
     /// Something was cut.
     pub truncated: bool,
+    /// What was cut, whole, where artifacts are kept.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub artifacts: Vec<Artifact>,
 }
 
 impl ToolOutcome {
@@ -67,23 +71,18 @@ pub(super) struct Reading<'a> {
     pub(super) checker: &'a Checker,
     pub(super) bytes_max: usize,
     pub(super) secrets: &'a Secrets,
+    pub(super) artifacts: Option<&'a Artifacts>,
 }
 
 impl Reading<'_> {
     /// Reads a raw `tools/call` result.
     ///
     /// # Errors
-    /// Of class `protocol` when it is no result or breaks the tool's schema, `input_required` when the server asks back.
-    /// The call was made in either case.
+    /// Of class `protocol` when it is no result or breaks the tool's schema. The call was made in either case.
     pub(super) async fn read(&self, raw: Value) -> Result<ToolOutcome, ToolError> {
         let Value::Object(mut fields) = raw else { return Err(self.broken("the result is not an object")) };
         match fields.get("resultType").and_then(Value::as_str) {
             None | Some("complete") => {}
-            Some("input_required") => {
-                let error =
-                    self.error(ToolErrorClass::InputRequired, "the server asks for input before it goes on".into());
-                return Err(error.fix("give the tool everything in its arguments"));
-            }
             Some(other) => return Err(self.broken(&format!("results of type `{}` are not supported", quote(other)))),
         }
         let is_error = fields.get("isError").and_then(Value::as_bool).unwrap_or(false);
@@ -96,6 +95,11 @@ impl Reading<'_> {
         };
         let structured = if is_error { structured } else { self.check_structured(structured).await? };
         Ok(self.cut(parts, structured, is_error))
+    }
+
+    /// Parts that are no result of a tool: contents of resources and prompts.
+    pub(super) fn parts(&self, parts: Vec<Value>) -> ToolOutcome {
+        self.cut(parts, None, false)
     }
 
     async fn check_structured(&self, structured: Option<Value>) -> Result<Option<Value>, ToolError> {
@@ -121,8 +125,19 @@ impl Reading<'_> {
     }
 
     fn cut(&self, parts: Vec<Value>, structured: Option<Value>, is_error: bool) -> ToolOutcome {
-        let mut budget = Budget { left: self.bytes_max, truncated: false };
-        let mut structured = structured.filter(|value| budget.take_whole(value.to_string().len()));
+        let mut budget = Budget { left: self.bytes_max, truncated: false, artifacts: Vec::new() };
+        let structured = structured.map(|mut value| {
+            self.secrets.scrub_value(&mut value);
+            value
+        });
+        let structured = structured.filter(|value| {
+            let text = value.to_string();
+            let fits = budget.take_whole(text.len());
+            if !fits {
+                self.keep(&mut budget, text.as_bytes());
+            }
+            fits
+        });
         let mut content = Vec::new();
         for (index, part) in parts.into_iter().enumerate() {
             if index >= RESULT_PARTS_MAX {
@@ -131,10 +146,8 @@ impl Reading<'_> {
             }
             content.push(self.part(part, &mut budget));
         }
-        if let Some(value) = &mut structured {
-            self.secrets.scrub_value(value);
-        }
-        ToolOutcome { content, structured, is_error, truncated: budget.truncated }
+        let Budget { truncated, artifacts, .. } = budget;
+        ToolOutcome { content, structured, is_error, truncated, artifacts }
     }
 
     fn part(&self, part: Value, budget: &mut Budget) -> Content {
@@ -142,18 +155,20 @@ impl Reading<'_> {
         match part.get("type").and_then(Value::as_str) {
             Some("text") => self.text(text_of(&part, "text").unwrap_or_default(), budget),
             Some("image" | "audio") => {
-                media(text_of(&part, "mimeType"), text_of(&part, "data").unwrap_or_default(), budget)
+                self.media(text_of(&part, "mimeType"), text_of(&part, "data").unwrap_or_default(), budget)
             }
             Some("resource_link") => {
                 let link =
                     Content::Link { uri: text_of(&part, "uri").unwrap_or_default(), name: text_of(&part, "name") };
-                if budget.take_whole(part.to_string().len()) { link } else { Content::Text { text: cut_mark(0) } }
+                if budget.take_whole(part.to_string().len()) { link } else { Content::Text { text: cut_mark(0, None) } }
             }
             Some("resource") => {
                 let resource = part.get("resource").unwrap_or(&Value::Null);
                 match text_of(resource, "text") {
                     Some(text) => self.text(text, budget),
-                    None => media(text_of(resource, "mimeType"), text_of(resource, "blob").unwrap_or_default(), budget),
+                    None => {
+                        self.media(text_of(resource, "mimeType"), text_of(resource, "blob").unwrap_or_default(), budget)
+                    }
                 }
             }
             // A kind of a later revision: shown as it is rather than lost.
@@ -167,11 +182,31 @@ impl Reading<'_> {
         let kept = floor_char_boundary(&text, budget.left);
         budget.left -= kept;
         if kept < text.len() {
+            let handle = self.keep(budget, text.as_bytes());
             text.truncate(kept);
-            text.push_str(&cut_mark(bytes - kept.min(bytes)));
+            text.push_str(&cut_mark(bytes - kept.min(bytes), handle.as_deref()));
             budget.truncated = true;
         }
         Content::Text { text }
+    }
+
+    fn media(&self, mime_type: Option<String>, data: String, budget: &mut Budget) -> Content {
+        let bytes = data.len();
+        let fits = budget.take_whole(bytes);
+        if !fits {
+            self.keep(budget, data.as_bytes());
+        }
+        Content::Media { mime_type, data: if fits { data } else { String::new() }, bytes }
+    }
+
+    /// Keeps what does not fit, whole; without a place for it, it is gone, and the mark says so.
+    fn keep(&self, budget: &mut Budget, content: &[u8]) -> Option<String> {
+        let kept = self.artifacts?.keep(content);
+        let kept = kept.inspect_err(|error| tracing::warn!(server = self.server, "an artifact is not kept: {error}"));
+        let artifact = kept.ok()?;
+        let handle = artifact.handle.clone();
+        budget.artifacts.push(artifact);
+        Some(handle)
     }
 
     fn broken(&self, message: &str) -> ToolError {
@@ -187,6 +222,7 @@ impl Reading<'_> {
 struct Budget {
     left: usize,
     truncated: bool,
+    artifacts: Vec<Artifact>,
 }
 
 impl Budget {
@@ -201,14 +237,11 @@ impl Budget {
     }
 }
 
-fn media(mime_type: Option<String>, data: String, budget: &mut Budget) -> Content {
-    let bytes = data.len();
-    let data = if budget.take_whole(bytes) { data } else { String::new() };
-    Content::Media { mime_type, data, bytes }
-}
-
-fn cut_mark(bytes: usize) -> String {
-    format!("\n[cut: {bytes} more bytes]")
+fn cut_mark(bytes: usize, handle: Option<&str>) -> String {
+    match handle {
+        Some(handle) => format!("\n[cut: {bytes} more bytes; the whole is {handle}]"),
+        None => format!("\n[cut: {bytes} more bytes]"),
+    }
 }
 
 fn keys(fields: &Map<String, Value>) -> String {
@@ -225,8 +258,8 @@ mod tests {
 
     async fn check_read(raw: Value, output: Option<Value>, expected: Expect) {
         let schema = output.map(|schema| Schema::compile(&schema).unwrap());
-        let mut secrets = Secrets::default();
-        super::super::reference::expand("${T}", &|_| Some("tok-123456".into()), &mut secrets).unwrap();
+        let secrets = Secrets::default();
+        super::super::reference::expand("${T}", &|_| Some("tok-123456".into()), &secrets).unwrap();
         let reading = Reading {
             server: "s",
             tool: "t",
@@ -234,6 +267,7 @@ mod tests {
             checker: &Checker::default(),
             bytes_max: 40,
             secrets: &secrets,
+            artifacts: None,
         };
         let shown = match reading.read(raw).await {
             Ok(outcome) => serde_json::to_string(&outcome).unwrap(),
@@ -339,13 +373,6 @@ mod tests {
             ],
         ).await;
         check_read(
-            json!({"resultType": "input_required", "requestState": "x"}),
-            None,
-            expect![
-                "s.t (input_required): the server asks for input before it goes on; give the tool everything in its arguments at None, Answered"
-            ],
-        ).await;
-        check_read(
             json!({"resultType": "task", "taskId": "x"}),
             None,
             expect![
@@ -363,5 +390,32 @@ mod tests {
                 r#"{"content":[{"kind":"text","text":"key [redacted]"}],"structured":["[redacted]"],"is_error":false,"truncated":false}"#
             ]],
         ).await;
+    }
+
+    #[tokio::test]
+    async fn what_is_too_long_is_kept_whole_and_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let artifacts = Artifacts::new(dir.path().join("artifacts"));
+        let secrets = Secrets::default();
+        super::super::reference::expand("${T}", &|_| Some("tok-123456".into()), &secrets).unwrap();
+        let reading = Reading {
+            server: "s",
+            tool: "t",
+            output: None,
+            checker: &Checker::default(),
+            bytes_max: 10,
+            secrets: &secrets,
+            artifacts: Some(&artifacts),
+        };
+        let long = format!("tok-123456 {}", "x".repeat(100));
+        let outcome = reading.read(json!({"content": [{"type": "text", "text": long}]})).await.unwrap();
+        let handle = &outcome.artifacts[0].handle;
+        assert!(
+            outcome.truncated && outcome.text().ends_with(&format!("the whole is {handle}]")),
+            "{}",
+            outcome.text()
+        );
+        let whole = String::from_utf8(artifacts.read(handle, 0, 1_000).unwrap()).unwrap();
+        assert_eq!(whole, long.replace("tok-123456", "[redacted]"), "a secret is not kept either");
     }
 }

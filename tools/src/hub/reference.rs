@@ -1,47 +1,54 @@
 //! Secrets by reference: `${NAME}` in a configuration, resolved only when a server starts, hidden again in what it says.
 
 use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
 
 /// Shortest secret worth hiding: shorter values hit ordinary words.
 const SECRET_BYTES_MIN: usize = 6;
+/// Values remembered for one server: its references, and the tokens of a long life.
+const SECRETS_MAX: usize = 1_000;
 /// What a hidden value is replaced by.
 const HIDDEN: &str = "[redacted]";
 
 /// Where `${NAME}` is looked up.
 pub type Lookup = dyn Fn(&str) -> Option<String> + Send + Sync;
 
-/// Values that came in by reference, longest first.
+/// Values that must not be shown, longest first. Clones share them: a token fetched later is hidden everywhere at once.
 #[derive(Default, Clone)]
-pub(super) struct Secrets(Vec<String>);
+pub(super) struct Secrets(Arc<RwLock<Vec<String>>>);
 
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Secrets({} hidden)", self.0.len())
+        write!(f, "Secrets({} hidden)", self.0.read().len())
     }
 }
 
 impl Secrets {
     /// Remembers a value, and the forms in which it is often repeated.
-    pub(super) fn add(&mut self, value: &str) {
+    pub(super) fn add(&self, value: &str) {
         if value.len() < SECRET_BYTES_MIN {
             return;
         }
+        let mut known = self.0.write();
         let forms = [value.to_owned(), percent(value), hex::encode(value)].into_iter().chain(base64_forms(value));
         for form in forms.filter(|form| form.len() >= SECRET_BYTES_MIN) {
-            if !self.0.contains(&form) {
-                self.0.push(form);
+            if !known.contains(&form) {
+                known.push(form);
             }
         }
-        self.0.sort_by_key(|known| std::cmp::Reverse(known.len()));
+        known.sort_by_key(|known| std::cmp::Reverse(known.len()));
+        known.truncate(SECRETS_MAX);
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.read().is_empty()
     }
 
     /// The text with every known value replaced.
     pub(super) fn scrub(&self, text: String) -> String {
-        self.0.iter().fold(text, |text, secret| {
+        self.0.read().iter().fold(text, |text, secret| {
             if text.contains(secret.as_str()) { text.replace(secret.as_str(), HIDDEN) } else { text }
         })
     }
@@ -91,7 +98,7 @@ fn base64_forms(value: &str) -> Vec<String> {
 ///
 /// # Errors
 /// The name of the first variable that is not set and has no default, or what is wrong with a reference.
-pub(super) fn expand(text: &str, lookup: &Lookup, secrets: &mut Secrets) -> Result<String, String> {
+pub(super) fn expand(text: &str, lookup: &Lookup, secrets: &Secrets) -> Result<String, String> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(start) = rest.find("${") {
@@ -130,8 +137,8 @@ mod tests {
 
     fn check_expand(text: &str, expected: Expect) {
         let lookup = |name: &str| (name == "TOKEN").then(|| "s3cret-value".to_owned());
-        let mut secrets = Secrets::default();
-        let result = expand(text, &lookup, &mut secrets);
+        let secrets = Secrets::default();
+        let result = expand(text, &lookup, &secrets);
         expected.assert_eq(&format!("{result:?} {secrets:?}"));
     }
 
@@ -163,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_value_is_hidden_in_other_clothes_too() {
-        let mut secrets = Secrets::default();
+        let secrets = Secrets::default();
         secrets.add("s3cret/value+1");
         for said in [
             "user:s3cret/value+1",
@@ -180,8 +187,8 @@ mod tests {
 
     #[test]
     fn known_values_are_hidden_everywhere() {
-        let mut secrets = Secrets::default();
-        expand("${A}", &|_| Some("s3cret-value".into()), &mut secrets).unwrap();
+        let secrets = Secrets::default();
+        expand("${A}", &|_| Some("s3cret-value".into()), &secrets).unwrap();
         let mut value = serde_json::json!({"a s3cret-value": [1, "x s3cret-value y"]});
         secrets.scrub_value(&mut value);
         assert_eq!(value, serde_json::json!({"a [redacted]": [1, "x [redacted] y"]}));

@@ -5,22 +5,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rmcp::model::{ErrorCode, MetaObject, RequestMetaObject};
+use rmcp::model::{ClientRequest, ErrorCode, MetaObject, RequestMetaObject};
 use serde_json::{Map, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::asks::{Answering, Dialog, InputAnswers, Round};
 use super::attach::attach;
 use super::config::ServerConfig;
 use super::era::Era;
 use super::error::{Delivery, ToolError, ToolErrorClass};
-use super::front::{CallOptions, HubContext, Look};
+use super::front::{CallOptions, HubContext, Look, Reply};
+use super::http::Promoted;
 use super::inventory::{Defect, Inventory, Pages, Tool, ToolInfo};
-use super::limits::{BACKOFF_INITIAL, BACKOFF_MAX, LIST_AGE_MAX};
+use super::limits::{BACKOFF_INITIAL, BACKOFF_MAX, LIST_AGE_MAX, ROUNDS_MAX};
 use super::outcome::{Reading, ToolOutcome};
 use super::schema::{Checker, Unfit};
 use super::session::{NoResult, Session, Wait, call_request, list_request};
+use super::shelf::Shelf;
+use super::throttle::Throttle;
 
 /// `_meta` key under which the stable key of a call is handed to the tool.
 const IDEMPOTENCY_KEY: &str = "interlock/idempotency-key";
@@ -37,6 +41,7 @@ pub(super) struct Server {
     permits: Arc<Semaphore>,
     in_flight: AtomicUsize,
     checker: Checker,
+    throttle: Throttle,
 }
 
 #[derive(Default)]
@@ -59,6 +64,7 @@ struct Listed {
 }
 
 /// A session and its tools as they were when the call began.
+#[derive(Clone)]
 struct Ready {
     session: Arc<Session>,
     listed: Arc<Listed>,
@@ -67,14 +73,33 @@ struct Ready {
 /// How one attempt to make a call went.
 enum Attempt {
     /// There is a result, or an error that stands.
-    Ended(Result<ToolOutcome, ToolError>),
+    Ended(Result<Reply, ToolError>),
     /// The connection was dead before the first byte.
     Unsent(ToolError),
+}
+
+/// How one round of a call went.
+enum Step {
+    /// The call is over.
+    Done(Attempt),
+    /// The server wants these answers first.
+    Again(InputAnswers),
+}
+
+/// One call with everything it needs.
+struct Call<'a> {
+    known: &'a Tool,
+    session: &'a Session,
+    args: Map<String, Value>,
+    until: Instant,
+    total: Duration,
+    options: &'a CallOptions,
 }
 
 impl Server {
     pub(super) fn new(config: ServerConfig, hub: Arc<HubContext>) -> Arc<Self> {
         let permits = Arc::new(Semaphore::new(config.concurrency));
+        let throttle = Throttle::new(config.calls_per_minute, config.breaker_failures);
         Arc::new(Self {
             config,
             hub,
@@ -82,6 +107,7 @@ impl Server {
             permits,
             in_flight: AtomicUsize::new(0),
             checker: Checker::default(),
+            throttle,
         })
     }
 
@@ -109,56 +135,133 @@ impl Server {
         })
     }
 
-    /// One call; never repeated. A connection that turns out to be dead before the first byte of the request is replaced
-    /// once: the request was not sent, so sending it is no repetition.
+    /// As [`Server::converse`], for callers that have nobody to ask.
     pub(super) async fn call(
         self: &Arc<Self>,
         tool: &str,
         args: Value,
         options: CallOptions,
     ) -> Result<ToolOutcome, ToolError> {
+        match self.converse(tool, args, options).await? {
+            Reply::Done(outcome) => Ok(outcome),
+            Reply::Asks(_) => {
+                let message = "the server asks for input before it goes on".to_owned();
+                let error = self.error(ToolErrorClass::InputRequired, tool, message).delivered(Delivery::Answered);
+                Err(error.fix("give the tool everything in its arguments"))
+            }
+        }
+    }
+
+    /// One call; never repeated. A connection that turns out to be dead before the first byte of the request is replaced
+    /// once: the request was not sent, so sending it is no repetition.
+    pub(super) async fn converse(
+        self: &Arc<Self>,
+        tool: &str,
+        args: Value,
+        options: CallOptions,
+    ) -> Result<Reply, ToolError> {
         let _counted = InFlight::enter(&self.in_flight);
-        match self.attempt(tool, &args, &options).await {
+        if let Some(pause) = self.throttle.refuses() {
+            let message = "its last calls failed, so none is made for a while".to_owned();
+            return Err(self
+                .error(ToolErrorClass::Unavailable, tool, message)
+                .fix(format!("calls are tried again in {pause:.0?}")));
+        }
+        let result = match self.attempt(tool, &args, &options).await {
             Attempt::Ended(result) => result,
             Attempt::Unsent(_) => match self.attempt(tool, &args, &options).await {
                 Attempt::Ended(result) => result,
                 Attempt::Unsent(error) => Err(error),
             },
-        }
+        };
+        self.throttle.ended(result.as_ref().err());
+        result
     }
 
     async fn attempt(self: &Arc<Self>, tool: &str, args: &Value, options: &CallOptions) -> Attempt {
-        let ready = match self.ready_with(tool, options).await {
-            Ok(ready) => ready,
+        let total = options.timeout.unwrap_or(self.config.timeout);
+        let prepared = async {
+            let ready = self.ready_with(tool, options).await?;
+            let known = ready.listed.tools.get(tool).ok_or_else(|| self.not_found(tool, &ready.listed))?;
+            let args = self.check_args(known, args.clone(), options).await?;
+            let until = Instant::now() + total;
+            let permit = self.permit(tool, until, &options.cancel).await?;
+            Ok::<_, ToolError>((ready.clone(), args, until, permit))
+        };
+        let (ready, args, until, _permit) = match prepared.await {
+            Ok(prepared) => prepared,
             Err(error) => return Attempt::Ended(Err(error)),
         };
         let Some(known) = ready.listed.tools.get(tool) else {
             return Attempt::Ended(Err(self.not_found(tool, &ready.listed)));
         };
-        let args = match self.check_args(known, args.clone(), options).await {
-            Ok(args) => args,
-            Err(error) => return Attempt::Ended(Err(error)),
-        };
-        let total = options.timeout.unwrap_or(self.config.timeout);
-        let until = Instant::now() + total;
-        let _permit = match self.permit(tool, until, &options.cancel).await {
-            Ok(permit) => permit,
-            Err(error) => return Attempt::Ended(Err(error)),
-        };
-        let wait = Wait {
-            until,
-            idle: options.idle.or(self.config.idle_timeout),
-            cancel: &options.cancel,
-            progress: options.progress.clone(),
-            meta: options.idempotency_key.as_deref().map(key_meta),
-        };
-        match ready.session.request(call_request(tool, args), wait).await {
-            Ok(raw) => Attempt::Ended(self.read(known, &ready.session, raw, options).await),
-            Err(lost) => {
-                let unsent = matches!(lost, NoResult::Lost(Delivery::NotSent));
-                let error = ready.session.explain(&self.config, Some(tool), lost, total).await;
-                if unsent { Attempt::Unsent(error) } else { Attempt::Ended(Err(error)) }
+        let call = Call { known, session: &ready.session, args, until, total, options };
+        let mut input = options.input.clone();
+        for _ in 0..ROUNDS_MAX {
+            match self.round(&call, input.as_ref()).await {
+                Ok(Step::Done(attempt)) => return attempt,
+                Ok(Step::Again(next)) => input = Some(next),
+                Err(error) => return Attempt::Ended(Err(error)),
             }
+        }
+        let message = format!("the server asked back {ROUNDS_MAX} times without an end");
+        Attempt::Ended(Err(self.error(ToolErrorClass::Protocol, tool, message).delivered(Delivery::Answered)))
+    }
+
+    /// Sends the call once, with what was answered so far.
+    async fn round(&self, call: &Call<'_>, input: Option<&InputAnswers>) -> Result<Step, ToolError> {
+        let tool = call.known.info.name.as_str();
+        let dialog = Dialog::new(input.map(|input| input.answers.clone()).unwrap_or_default());
+        call.session.state.begin_dialog(&dialog);
+        let wait = Wait {
+            until: call.until,
+            idle: call.options.idle.or(self.config.idle_timeout),
+            cancel: &call.options.cancel,
+            progress: call.options.progress.clone(),
+            meta: call.options.idempotency_key.as_deref().map(key_meta),
+        };
+        let promoted = Promoted::of(&call.known.info.input_schema, &call.args);
+        // The era before has no place for answers in a request; they are given when it asks.
+        let sent = input.filter(|_| call.session.era == Era::Modern);
+        let request = call_request(tool, call.args.clone(), promoted, sent);
+        let raw = match call.session.request(request, wait).await {
+            Ok(raw) => raw,
+            Err(lost) => {
+                let unsent = match &lost {
+                    NoResult::Lost(Delivery::NotSent) => true,
+                    NoResult::Failed(trouble) => trouble.delivery == Delivery::NotSent && call.session.is_dead(),
+                    _ => false,
+                };
+                let error = call.session.explain(&self.config, Some(tool), lost, call.total).await;
+                return Ok(Step::Done(if unsent { Attempt::Unsent(error) } else { Attempt::Ended(Err(error)) }));
+            }
+        };
+        let asked = match dialog.open() {
+            None if raw.get("resultType").and_then(Value::as_str) == Some("input_required") => {
+                Some(self.answering().round(&raw).await)
+            }
+            asked => asked,
+        };
+        match asked {
+            None => {
+                let read = self.read(call.known, call.session, raw, call.options).await;
+                Ok(Step::Done(Attempt::Ended(read.map(Reply::Done))))
+            }
+            Some(Round::Again(next)) => Ok(Step::Again(next)),
+            Some(Round::Ask(request)) => Ok(Step::Done(Attempt::Ended(Ok(Reply::Asks(request))))),
+            Some(Round::Refuse(why)) => {
+                let error = self.error(ToolErrorClass::InputRequired, tool, why).delivered(Delivery::Answered);
+                Err(error.fix("give the tool everything in its arguments"))
+            }
+        }
+    }
+
+    fn answering(&self) -> Answering<'_> {
+        Answering {
+            server: &self.config.name,
+            elicitation: self.config.elicitation,
+            roots: &self.config.roots,
+            host: self.hub.host.as_ref(),
         }
     }
 
@@ -176,6 +279,7 @@ impl Server {
             checker: &self.checker,
             bytes_max: options.max_result_bytes.unwrap_or(self.config.max_result_bytes),
             secrets: &session.secrets,
+            artifacts: self.hub.artifacts.as_ref(),
         };
         reading.read(raw).await
     }
@@ -263,6 +367,14 @@ impl Server {
             let message = format!("{} calls are already under way and none ended in time", self.config.concurrency);
             self.error(ToolErrorClass::Timeout, tool, message).fix("raise `concurrency` or the timeout")
         };
+        let turn = tokio::select! {
+            turn = self.throttle.turn(until) => turn,
+            () = cancel.cancelled() => return Err(self.cancelled(tool)),
+        };
+        if !turn {
+            let message = "this server is called as often as its configuration allows".to_owned();
+            return Err(self.error(ToolErrorClass::Transient, tool, message).fix("raise `calls_per_minute` or wait"));
+        }
         tokio::select! {
             permit = self.permits.clone().acquire_owned() => permit.map_err(|_| busy()),
             () = tokio::time::sleep_until(until) => Err(busy()),
@@ -359,27 +471,73 @@ impl Server {
         Ok(())
     }
 
-    async fn read_list(&self, session: &Session) -> Result<Listed, ToolError> {
-        let at = Instant::now();
-        let until = at + self.config.list_timeout;
+    /// Reads every page of a list; a server that does not know the method has an empty one.
+    async fn read_pages(
+        &self,
+        session: &Session,
+        mut pages: Pages,
+        request: impl Fn(Option<String>) -> ClientRequest,
+    ) -> Result<Pages, ToolError> {
+        let until = Instant::now() + self.config.list_timeout;
         let never = CancellationToken::new();
-        let mut pages = Pages::default();
         let mut cursor = None;
         loop {
             let wait = Wait { until, idle: None, cancel: &never, progress: None, meta: None };
-            let mut page = match session.request(list_request(cursor), wait).await {
+            let mut page = match session.request(request(cursor), wait).await {
                 Ok(page) => page,
-                // A server of resources or prompts only.
-                Err(NoResult::Refused(error)) if error.code == ErrorCode::METHOD_NOT_FOUND => break,
+                Err(NoResult::Refused(error)) if error.code == ErrorCode::METHOD_NOT_FOUND => return Ok(pages),
                 Err(lost) => return Err(self.list_error(session, lost).await),
             };
             session.secrets.scrub_value(&mut page);
             match pages.add(page) {
-                Ok(None) => break,
+                Ok(None) => return Ok(pages),
                 Ok(next) => cursor = next,
-                Err(message) => return Err(ToolError::server(ToolErrorClass::Protocol, &self.config.name, message)),
+                Err(message) => return Err(self.of_server(message)),
             }
         }
+    }
+
+    /// The list of resources or prompts, fresh.
+    pub(super) async fn shelf(self: &Arc<Self>, shelf: Shelf) -> Result<Vec<Value>, ToolError> {
+        let ready = self.ready(LIST_AGE_MAX).await?;
+        let pages = self.read_pages(&ready.session, Pages::of(shelf.key()), |cursor| shelf.request(cursor)).await?;
+        Ok(pages.into_items())
+    }
+
+    /// One request that only reads, with the limits of a call; `read` turns its answer into parts.
+    pub(super) async fn look_up<T>(
+        self: &Arc<Self>,
+        request: ClientRequest,
+        read: impl FnOnce(&Reading<'_>, &Value) -> Result<T, String>,
+    ) -> Result<T, ToolError> {
+        let _counted = InFlight::enter(&self.in_flight);
+        let ready = self.ready(LIST_AGE_MAX).await?;
+        let never = CancellationToken::new();
+        let until = Instant::now() + self.config.timeout;
+        let wait = Wait { until, idle: None, cancel: &never, progress: None, meta: None };
+        let answer = match ready.session.request(request, wait).await {
+            Ok(answer) => answer,
+            Err(lost) => return Err(ready.session.explain(&self.config, None, lost, self.config.timeout).await),
+        };
+        let reading = Reading {
+            server: &self.config.name,
+            tool: "",
+            output: None,
+            checker: &self.checker,
+            bytes_max: self.config.max_result_bytes,
+            secrets: &ready.session.secrets,
+            artifacts: self.hub.artifacts.as_ref(),
+        };
+        read(&reading, &answer).map_err(|message| self.of_server(message))
+    }
+
+    pub(super) fn of_server(&self, message: String) -> ToolError {
+        ToolError::server(ToolErrorClass::Protocol, &self.config.name, message)
+    }
+
+    async fn read_list(&self, session: &Session) -> Result<Listed, ToolError> {
+        let at = Instant::now();
+        let pages = self.read_pages(session, Pages::default(), list_request).await?;
         let (tools, defects) = pages.judge(&self.config);
         for name in self.config.effects.keys().filter(|name| !tools.contains_key(*name)) {
             tracing::warn!(server = self.config.name, tool = name, "`effects` names a tool the server does not offer");

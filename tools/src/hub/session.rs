@@ -14,15 +14,17 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::asks::InputAnswers;
 use super::attach::Client;
 use super::child::Process;
 use super::config::ServerConfig;
 use super::era::Era;
 use super::error::{Delivery, ToolError, ToolErrorClass, quote};
 use super::front::ProgressSink;
+use super::http::Promoted;
 use super::limits::CANCEL_GRACE;
 use super::reference::Secrets;
-use super::tap::Tap;
+use super::tap::{Tap, Trouble};
 use super::wire::{Fault, WireState};
 
 /// What a server said about itself when it was attached.
@@ -66,6 +68,8 @@ pub(super) enum NoResult {
     Cancelled(Delivery),
     /// The connection ended.
     Lost(Delivery),
+    /// The exchange of this request failed; the connection may go on.
+    Failed(Trouble),
 }
 
 impl Session {
@@ -159,6 +163,13 @@ impl Session {
             NoResult::Cancelled(delivery) => {
                 base(ToolErrorClass::Cancelled, "the call was cancelled".into()).delivered(delivery)
             }
+            NoResult::Failed(trouble) => {
+                let error = base(trouble.class, trouble.message).delivered(trouble.delivery);
+                match trouble.remedy {
+                    Some(remedy) => error.fix(remedy),
+                    None => error,
+                }
+            }
             NoResult::Lost(delivery) => {
                 let mut message = self.cause_of_death().await;
                 message.push_str(&self.process.as_ref().map(Process::last_words).unwrap_or_default());
@@ -226,6 +237,10 @@ impl Pending {
                 () = tokio::time::sleep_until(until) => {
                     return Err(NoResult::Late { idle: wait.idle.filter(|_| until < wait.until), delivery: self.tap.withdraw() });
                 }
+                () = self.tap.failed.cancelled() => {
+                    let trouble = self.tap.trouble();
+                    return Err(trouble.map_or_else(|| NoResult::Lost(self.tap.withdraw()), NoResult::Failed));
+                }
                 () = self.tap.activity.notified() => idle_until = wait.idle.map(|idle| Instant::now() + idle),
                 // An answer already on its way to `rx` still wins: the library ends soon after the wire does.
                 () = state.dead.cancelled() => {
@@ -267,10 +282,22 @@ fn read_answer(answer: Option<Result<ServerResult, ServiceError>>, tap: &Tap) ->
     }
 }
 
-/// A `tools/call` request.
-pub(super) fn call_request(tool: &str, arguments: serde_json::Map<String, Value>) -> ClientRequest {
-    let params = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
-    ClientRequest::CallToolRequest(CallToolRequest::new(params))
+/// A `tools/call` request. `promoted` are arguments that the tool's schema wants repeated as HTTP headers.
+pub(super) fn call_request(
+    tool: &str,
+    arguments: serde_json::Map<String, Value>,
+    promoted: Promoted,
+    input: Option<&InputAnswers>,
+) -> ClientRequest {
+    let mut params = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
+    if let Some(input) = input {
+        let responses = input.responses();
+        params.input_responses = (!responses.is_empty()).then_some(responses);
+        params.request_state.clone_from(&input.state);
+    }
+    let mut request = CallToolRequest::new(params);
+    request.extensions.insert(promoted);
+    ClientRequest::CallToolRequest(request)
 }
 
 /// A `tools/list` request for one page.

@@ -11,8 +11,9 @@ use rmcp::model::{
     RequestId,
 };
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
-use super::error::Delivery;
+use super::error::{Delivery, ToolErrorClass};
 use super::front::{Progress, ProgressSink};
 
 /// Entries at which those of finished requests are swept out.
@@ -22,6 +23,26 @@ const WAITING: u8 = 0;
 const BEGUN: u8 = 1;
 const WITHDRAWN: u8 = 2;
 
+/// Why one request failed on a connection that goes on, as an HTTP exchange may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Trouble {
+    pub(super) class: ToolErrorClass,
+    pub(super) delivery: Delivery,
+    pub(super) message: String,
+    pub(super) remedy: Option<&'static str>,
+}
+
+impl Trouble {
+    pub(super) fn new(class: ToolErrorClass, delivery: Delivery, message: impl Into<String>) -> Self {
+        Self { class, delivery, message: message.into(), remedy: None }
+    }
+
+    pub(super) fn fix(mut self, remedy: &'static str) -> Self {
+        self.remedy = Some(remedy);
+        self
+    }
+}
+
 /// Watches one request. The writer asks [`Tap::begin`] before the first byte; whoever gives up asks [`Tap::withdraw`].
 /// Exactly one of them wins, so "not sent" is a fact and not a guess.
 #[derive(Debug, Default)]
@@ -30,6 +51,9 @@ pub(super) struct Tap {
     progress: Option<ProgressSink>,
     /// Woken by each progress notification.
     pub(super) activity: Notify,
+    trouble: Mutex<Option<Trouble>>,
+    /// Cancelled when there will be no answer; [`Tap::trouble`] says why.
+    pub(super) failed: CancellationToken,
 }
 
 impl Tap {
@@ -53,6 +77,16 @@ impl Tap {
             Ok(_) | Err(WITHDRAWN) => Delivery::NotSent,
             Err(_) => Delivery::Unknown,
         }
+    }
+
+    /// Called by the transport when there will be no answer to this request alone.
+    pub(super) fn fail(&self, trouble: Trouble) {
+        self.trouble.lock().get_or_insert(trouble);
+        self.failed.cancel();
+    }
+
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        self.trouble.lock().clone()
     }
 
     fn progressed(&self, progress: Progress) {

@@ -1,33 +1,24 @@
 //! The line transport below `rmcp`: bounded, counted, and honest about what was written.
 //!
-//! It replaces the library's own line transport because that one drops an oversized reply with a log line only, cannot
-//! say whether a request left, and decodes results into an untagged union in which one malformed tool, or a valid result
-//! of an unlucky shape, is lost. Results of watched requests therefore pass through as raw JSON; `inventory` and `outcome` read them.
+//! It replaces the library's own line transport because that one drops an oversized reply with a log line only and cannot
+//! say whether a request left. What a line means is decided in `inbound`.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 use rmcp::RoleClient;
-use rmcp::model::{
-    ClientJsonRpcMessage, CustomResult, ErrorData, ProgressNotificationParam, RequestId, ServerJsonRpcMessage,
-    ServerResult,
-};
+use rmcp::model::{ClientJsonRpcMessage, ServerJsonRpcMessage};
 use rmcp::transport::Transport;
-use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
+use super::asks::Dialog;
 use super::dial::Pipes;
 use super::error::{floor_char_boundary, quote_within};
-use super::flood::FloodGate;
-use super::front::Progress;
-use super::limits::{
-    GARBAGE_LINES_MAX, NOTIFICATION_BURST_MAX, NOTIFICATIONS_PER_SECOND, ODDITY_BYTES_MAX, QUOTE_BYTES_MAX,
-    SCRUB_BYTES_MAX,
-};
+use super::inbound::Inbound;
+use super::limits::{GARBAGE_LINES_MAX, NOTIFICATIONS_PER_SECOND, SCRUB_BYTES_MAX};
 use super::lines::{LineRead, LineReader};
 use super::reference::Secrets;
 use super::tap::{Tap, Taps};
@@ -49,6 +40,10 @@ pub(super) enum Fault {
     ReadFailed(String),
     /// The server does not read what it is sent.
     NotReading,
+    /// The server no longer knows the session of this connection.
+    SessionExpired,
+    /// Over HTTP: what went wrong with the first words.
+    Http(String),
     /// The hub closed the connection.
     ClosedByUs,
 }
@@ -65,6 +60,8 @@ impl Fault {
             Self::Garbage => format!("the server wrote more than {GARBAGE_LINES_MAX} lines that are not MCP messages"),
             Self::ReadFailed(error) => format!("reading from the server failed: {error}"),
             Self::NotReading => "the server does not read its input".into(),
+            Self::SessionExpired => "the server ended the session".into(),
+            Self::Http(message) => message.clone(),
             Self::ClosedByUs => "the connection was closed".into(),
         }
     }
@@ -73,7 +70,7 @@ impl Fault {
 /// What the two ends of a connection know about it.
 #[derive(Debug, Default)]
 pub(super) struct WireState {
-    server: String,
+    pub(super) server: String,
     /// Known once the server is started; hidden in everything that is logged or quoted.
     pub(super) secrets: OnceLock<Secrets>,
     fault: Mutex<Option<Fault>>,
@@ -85,10 +82,12 @@ pub(super) struct WireState {
     pub(super) attached: AtomicBool,
     /// The server said its tools changed.
     pub(super) tools_changed: AtomicBool,
-    taps: Taps,
-    garbage: AtomicU32,
-    strays: AtomicU32,
+    pub(super) taps: Taps,
+    pub(super) garbage: AtomicU32,
+    pub(super) strays: AtomicU32,
     oddity: Mutex<Option<String>>,
+    /// Calls under way in which the server may ask something.
+    dialogs: Mutex<Vec<Weak<Dialog>>>,
 }
 
 impl WireState {
@@ -111,6 +110,21 @@ impl WireState {
         }
     }
 
+    /// A call in which the server may ask begins; it ends with the value.
+    pub(super) fn begin_dialog(&self, dialog: &Arc<Dialog>) {
+        let mut dialogs = self.dialogs.lock();
+        dialogs.retain(|open| open.strong_count() > 0);
+        dialogs.push(Arc::downgrade(dialog));
+    }
+
+    /// The call a question can only belong to.
+    pub(super) fn only_dialog(&self) -> Option<Arc<Dialog>> {
+        let dialogs = self.dialogs.lock();
+        let mut open = dialogs.iter().filter_map(Weak::upgrade);
+        let only = open.next()?;
+        open.next().is_none().then_some(only)
+    }
+
     pub(super) fn fault(&self) -> Option<Fault> {
         self.fault.lock().clone()
     }
@@ -127,7 +141,7 @@ impl WireState {
     }
 
     /// A short form of what the server said, without its secrets.
-    fn shown(&self, text: &str, bytes_max: usize) -> String {
+    pub(super) fn shown(&self, text: &str, bytes_max: usize) -> String {
         // Far more than is shown, so that no half of a secret is left at the cut; far less than a line may be.
         let text = text[..floor_char_boundary(text, SCRUB_BYTES_MAX)].to_owned();
         let text = match self.secrets.get() {
@@ -137,7 +151,7 @@ impl WireState {
         quote_within(&text, bytes_max)
     }
 
-    fn odd(&self, counter: &AtomicU32, text: String) -> u32 {
+    pub(super) fn odd(&self, counter: &AtomicU32, text: String) -> u32 {
         *self.oddity.lock() = Some(text);
         counter.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
@@ -150,7 +164,7 @@ pub(super) struct Wire {
     lines: LineReader<Box<dyn AsyncRead + Send + Unpin>>,
     write: Arc<tokio::sync::Mutex<Option<Writer>>>,
     state: Arc<WireState>,
-    gate: FloodGate,
+    inbound: Inbound,
     bytes_max: usize,
 }
 
@@ -159,100 +173,10 @@ impl Wire {
         Self {
             lines: LineReader::new(pipes.read, bytes_max),
             write: Arc::new(tokio::sync::Mutex::new(Some(pipes.write))),
+            inbound: Inbound::new(state.clone()),
             state,
-            gate: FloodGate::new(NOTIFICATION_BURST_MAX, NOTIFICATIONS_PER_SECOND, Instant::now()),
             bytes_max,
         }
-    }
-
-    fn line(&mut self, line: &[u8]) -> Option<ServerJsonRpcMessage> {
-        let line = line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line).trim_ascii();
-        if line.is_empty() {
-            return None;
-        }
-        let Ok(Value::Object(message)) = serde_json::from_slice(line) else {
-            return self.garbage(&String::from_utf8_lossy(line));
-        };
-        match (message.get("method").and_then(Value::as_str), message.contains_key("id")) {
-            (None, true) => self.response(message),
-            (None, false) => self.garbage("a message with neither a method nor an id"),
-            (Some(_), _) if !self.gate.admit(Instant::now()) => {
-                self.state.fail(Fault::Flood);
-                None
-            }
-            (Some(_), true) => self.typed(Value::Object(message)),
-            (Some(method), false) => {
-                let method = method.to_owned();
-                self.notification(&method, message)
-            }
-        }
-    }
-
-    fn notification(&self, method: &str, mut message: serde_json::Map<String, Value>) -> Option<ServerJsonRpcMessage> {
-        let params = message.get_mut("params").map(Value::take).unwrap_or_default();
-        match method {
-            "notifications/progress" => {
-                if let Ok(step) = serde_json::from_value::<ProgressNotificationParam>(params) {
-                    let progress = Progress {
-                        done: step.progress,
-                        total: step.total,
-                        message: step.message.map(|text| self.state.shown(&text, QUOTE_BYTES_MAX)),
-                    };
-                    self.state.taps.progressed(&step.progress_token, progress);
-                }
-                None
-            }
-            "notifications/message" => {
-                let text = params.get("data").map(Value::to_string).unwrap_or_default();
-                tracing::info!(target: "interlock::mcp::log", server = self.state.server, message = self.state.shown(&text, QUOTE_BYTES_MAX));
-                None
-            }
-            _ => {
-                if method == "notifications/tools/list_changed" {
-                    self.state.tools_changed.store(true, Ordering::Release);
-                }
-                message.insert("params".into(), params);
-                // Unknown notifications are allowed by the protocol; one that does not decode is none of ours.
-                serde_json::from_value(Value::Object(message)).ok()
-            }
-        }
-    }
-
-    fn response(&self, mut message: serde_json::Map<String, Value>) -> Option<ServerJsonRpcMessage> {
-        let id = message.get("id").cloned().and_then(|id| serde_json::from_value::<RequestId>(id).ok());
-        let Some(tapped) = id.as_ref().and_then(|id| self.state.taps.answered(id)) else {
-            if self.state.attached.load(Ordering::Acquire) {
-                let id = message.get("id").map(Value::to_string).unwrap_or_default();
-                let text = format!("an answer to request {}", self.state.shown(&id, ODDITY_BYTES_MAX));
-                tracing::debug!(server = self.state.server, text, "unexpected message");
-                self.state.odd(&self.state.strays, text);
-            }
-            return self.typed(Value::Object(message));
-        };
-        let id = tapped.0;
-        if let Some(result) = message.remove("result") {
-            return Some(ServerJsonRpcMessage::response(ServerResult::CustomResult(CustomResult::new(result)), id));
-        }
-        let error = message.remove("error").and_then(|error| serde_json::from_value::<ErrorData>(error).ok());
-        let error = error
-            .unwrap_or_else(|| ErrorData::internal_error("the answer has neither a result nor a readable error", None));
-        Some(ServerJsonRpcMessage::error(error, Some(id)))
-    }
-
-    fn typed(&self, message: Value) -> Option<ServerJsonRpcMessage> {
-        match serde_json::from_value(message) {
-            Ok(message) => Some(message),
-            Err(error) => self.garbage(&format!("a message that does not decode: {error}")),
-        }
-    }
-
-    fn garbage<T>(&self, text: &str) -> Option<T> {
-        let text = self.state.shown(text, ODDITY_BYTES_MAX);
-        tracing::debug!(server = self.state.server, text, "line is not an MCP message");
-        if self.state.odd(&self.state.garbage, text) > GARBAGE_LINES_MAX {
-            self.state.fail(Fault::Garbage);
-        }
-        None
     }
 }
 
@@ -291,7 +215,7 @@ impl Transport<RoleClient> for Wire {
             };
             match read {
                 LineRead::Line(line) => {
-                    if let Some(message) = self.line(&line) {
+                    if let Some(message) = self.inbound.line(&line) {
                         return Some(message);
                     }
                 }

@@ -1,3 +1,4 @@
-//! MCP servers that ship with Interlock. Each is a library here and is started over stdio by the binary.
+//! MCP servers that ship with Interlock. Each is a library here and is started by the binary, over stdio or HTTP.
 
+pub mod http;
 pub mod sandbox;

@@ -36,6 +36,12 @@ pub(crate) const NEXTEST: Tool = Tool {
 };
 pub(crate) const CC: Tool = Tool { name: "gcc", probe: &["gcc", "--version"], source: Source::Apt("gcc") };
 pub(crate) const STRACE: Tool = Tool { name: "strace", probe: &["strace", "-V"], source: Source::Apt("strace") };
+pub(crate) const NPM: Tool = Tool { name: "npm", probe: &["npm", "--version"], source: Source::Apt("npm") };
+pub(crate) const PYTHON: Tool = Tool {
+    name: "python3-venv",
+    probe: &["python3", "-c", "import venv, ensurepip"],
+    source: Source::Apt("python3-venv"),
+};
 pub(crate) const FUZZ: Tool =
     Tool { name: "cargo-fuzz", probe: &["cargo", "fuzz", "--version"], source: Source::Crate("cargo-fuzz", "0.13.2") };
 

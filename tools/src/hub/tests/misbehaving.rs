@@ -8,6 +8,8 @@ use super::*;
 
 /// A limit that a silent server runs into.
 const SHORT: Duration = Duration::from_millis(300);
+/// Limit of calls that end by themselves; a line of 16 MiB takes an unoptimised build a while on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn show(result: Result<ToolOutcome, ToolError>) -> String {
     match result {
@@ -19,7 +21,7 @@ fn show(result: Result<ToolOutcome, ToolError>) -> String {
 /// One call to a fresh server: what it comes to, then the server is usable again and leaves nobody behind.
 async fn check_call(habits: &[&str], tool: &str, expected: Expect) {
     let world = World::new(habits);
-    expected.assert_eq(&show(world.call_within(tool, Duration::from_secs(4)).await));
+    expected.assert_eq(&show(world.call_within(tool, PATIENCE).await));
     world.check_usable().await;
     world.check_no_orphans().await;
 }
@@ -206,7 +208,7 @@ async fn a_server_that_cannot_start_says_why() {
 #[tokio::test]
 async fn lists_end_and_one_bad_tool_costs_one_tool() {
     let endless = World::new(&["list=endless"]);
-    expect!["m (protocol): the tool list has more than 100 pages"]
+    expect!["m (protocol): the list of tools has more than 100 pages"]
         .assert_eq(&endless.hub.list_tools("m").await.unwrap_err().to_string());
     let hanging = World::with(&["list=hang"], |config| config.list_timeout = SHORT);
     let error = hanging.hub.list_tools("m").await.unwrap_err();
@@ -485,5 +487,34 @@ async fn questions_of_a_server_are_declined_and_the_call_goes_on() {
 async fn a_server_without_tools_has_an_empty_list() {
     let world = World::new(&["list=none"]);
     assert!(world.hub.list_tools("m").await.unwrap().tools.is_empty());
+    world.check_no_orphans().await;
+}
+
+#[tokio::test]
+async fn a_question_during_a_call_goes_to_the_caller_and_its_answer_into_the_next_one() {
+    let world = World::with(&[], |config| config.elicitation = true);
+    let fields = json!({"region": {"type": "string"}});
+    let form = json!({"message": "Which region?", "requestedSchema": {"type": "object", "properties": fields}});
+    let args = json!({"method": "elicitation/create", "params": form});
+    let asked = world.hub.converse("m", "ask", args.clone(), CallOptions::default()).await.unwrap();
+    let Reply::Asks(request) = asked else { panic!("nothing was asked: {asked:?}") };
+    assert_eq!((request.forms.len(), request.forms[0].message.as_str()), (1, "Which region?"));
+    let answers = [(request.forms[0].key.clone(), FormAnswer::Accept(json!({"region": "eu"})))].into();
+    let input = Some(InputAnswers { answers, ..InputAnswers::default() });
+    let done = world.hub.converse("m", "ask", args, CallOptions { input, ..CallOptions::default() }).await.unwrap();
+    let Reply::Done(outcome) = done else { panic!("it asks again: {done:?}") };
+    assert_eq!(outcome.text(), r#"{"action":"accept","content":{"region":"eu"}}"#);
+    world.check_no_orphans().await;
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_a_secret_is_refused() {
+    let world = World::with(&[], |config| config.elicitation = true);
+    let fields = json!({"db_password": {"type": "string"}});
+    let form = json!({"message": "Log in", "requestedSchema": {"type": "object", "properties": fields}});
+    let args = json!({"method": "elicitation/create", "params": form});
+    let error = world.hub.converse("m", "ask", args, CallOptions::default()).await.unwrap_err();
+    assert_eq!((error.class, error.delivery), (ToolErrorClass::InputRequired, Delivery::Answered));
+    assert!(error.message.contains("db_password"), "{error}");
     world.check_no_orphans().await;
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
+mod http;
 mod in_process;
 mod misbehaving;
 
@@ -56,6 +57,7 @@ impl World {
             work_root: Some(home.path().into()),
             lookup: Box::new(lookup),
             drain: Duration::from_millis(200),
+            ..HubOptions::default()
         };
         Self { hub: Hub::with_options(vec![config], options), home }
     }

@@ -56,6 +56,18 @@ impl SandboxServer {
         Self { sandbox, surface }
     }
 
+    /// A server over the sandbox in a folder, which is made if it does not exist.
+    ///
+    /// # Errors
+    /// If the folder cannot be opened.
+    pub async fn open(options: ServeOptions) -> Result<Self> {
+        let ServeOptions { dir, surface } = options;
+        let sandbox = tokio::task::spawn_blocking(move || Sandbox::open(&dir))
+            .await
+            .map_err(|e| SandboxError::storage("opening the sandbox", e))??;
+        Ok(Self::new(Arc::new(sandbox), surface))
+    }
+
     fn tools(&self) -> &'static [ToolSpec] {
         match self.surface {
             Surface::Agent => agent_tools(),
@@ -143,12 +155,8 @@ fn error_meta(error: &SandboxError) -> Value {
 /// # Errors
 /// If the folder cannot be opened, or the session ends with a protocol failure.
 pub async fn serve_stdio(options: ServeOptions) -> Result<()> {
-    let ServeOptions { dir, surface } = options;
-    let sandbox = tokio::task::spawn_blocking(move || Sandbox::open(&dir))
-        .await
-        .map_err(|e| SandboxError::storage("opening the sandbox", e))??;
-    let server = SandboxServer::new(Arc::new(sandbox), surface);
-    let running = server
+    let running = SandboxServer::open(options)
+        .await?
         .serve(rmcp::transport::stdio())
         .await
         .map_err(|e| SandboxError::storage("starting the MCP session", e))?;
