@@ -67,82 +67,90 @@ fn spec<A: JsonSchema, O: JsonSchema>(name: &'static str, effect: ToolEffect, de
 
 /// Every tool.
 pub fn tools() -> &'static [ToolSpec] {
-    use ToolEffect::{Executes, Reads, Replaces, Sets};
     static TOOLS: OnceLock<Vec<ToolSpec>> = OnceLock::new();
-    TOOLS.get_or_init(|| {
-        vec![
-            spec::<statements::Query, crate::wall::Rows>(
-                "query",
-                Reads,
-                "Runs one SELECT in a read-only transaction, within the role's limits of rows, bytes and time.",
-            ),
-            spec::<statements::Execute, statements::Executed>(
-                "execute",
-                Executes,
-                "Runs one statement that may write, if the role, the environment and an approval allow it.",
-            ),
-            spec::<statements::Explain, statements::Plan>(
-                "explain",
-                Reads,
-                "The plan of a statement without running it, and what the guard says of the statement.",
-            ),
-            spec::<inspect::ListTables, inspect::Tables>(
-                "list_tables",
-                Reads,
-                "Tables and views that the role may use, with about how many rows.",
-            ),
-            spec::<inspect::OfTable, inspect::Shape>(
-                "describe_table",
-                Reads,
-                "Columns, keys, indexes and comment of a table.",
-            ),
-            spec::<inspect::OfTable, inspect::Privileges>(
-                "table_privileges",
-                Reads,
-                "Owner of a table and who may do what with it. PostgreSQL only.",
-            ),
-            spec::<inspect::CompareSchema, inspect::Comparison>(
-                "compare_schema",
-                Reads,
-                "Columns of a table beside those of another one, on this or another connection, or of a contract.",
-            ),
-            spec::<profile::ProfileTable, profile::Profile>(
-                "profile_table",
-                Reads,
-                "Row count, nulls, distinct values, quantiles and freshness of a table, or of one day of it.",
-            ),
-            spec::<quarantine::Quarantine, quarantine::Quarantined>(
-                "quarantine",
-                Sets,
-                "Holds bad records back from the next extract. Undone by release_quarantine. PostgreSQL only.",
-            ),
-            spec::<quarantine::ReleaseQuarantine, quarantine::Quarantined>(
-                "release_quarantine",
-                Sets,
-                "Lets quarantined records through again. PostgreSQL only.",
-            ),
-            spec::<migrate::ApplyMigration, migrate::MigrationState>(
-                "apply_migration",
-                Replaces,
-                "Applies a migration after proving that its down script undoes it; a repeat does nothing. PostgreSQL only.",
-            ),
-            spec::<migrate::RevertMigration, migrate::MigrationState>(
-                "revert_migration",
-                Replaces,
-                "Runs the stored down script of an applied migration. PostgreSQL only.",
-            ),
-            spec::<changes::PrivilegeArgs, changes::PrivilegeState>(
-                "grant_privilege",
-                Sets,
-                "Grants exactly one privilege on one table to one account. Undone by revoke_privilege. PostgreSQL only.",
-            ),
-            spec::<changes::PrivilegeArgs, changes::PrivilegeState>(
-                "revoke_privilege",
-                Replaces,
-                "Revokes exactly one privilege on one table from one account. Undone by grant_privilege. PostgreSQL only.",
-            ),
-        ]
-    })
+    TOOLS.get_or_init(|| reading().into_iter().chain(changing()).collect())
+}
+
+fn reading() -> Vec<ToolSpec> {
+    use ToolEffect::Reads;
+    vec![
+        spec::<statements::Query, crate::wall::Rows>(
+            "query",
+            Reads,
+            "Runs one SELECT in a read-only transaction, within the role's limits of rows, bytes and time.",
+        ),
+        spec::<statements::Explain, statements::Plan>(
+            "explain",
+            Reads,
+            "The plan of a statement without running it, and what the guard says of the statement.",
+        ),
+        spec::<inspect::ListTables, inspect::Tables>(
+            "list_tables",
+            Reads,
+            "Tables and views that the role may use, with about how many rows.",
+        ),
+        spec::<inspect::OfTable, inspect::Shape>(
+            "describe_table",
+            Reads,
+            "Columns, keys, indexes and comment of a table.",
+        ),
+        spec::<inspect::OfTable, inspect::Privileges>(
+            "table_privileges",
+            Reads,
+            "Owner of a table and who may do what with it. PostgreSQL only.",
+        ),
+        spec::<inspect::CompareSchema, inspect::Comparison>(
+            "compare_schema",
+            Reads,
+            "Columns of a table beside those of another one, on this or another connection, or of a contract.",
+        ),
+        spec::<profile::ProfileTable, profile::Profile>(
+            "profile_table",
+            Reads,
+            "Row count, nulls, distinct values, quantiles and freshness of a table, or of one day of it.",
+        ),
+    ]
+}
+
+fn changing() -> Vec<ToolSpec> {
+    use ToolEffect::{Executes, Replaces, Sets};
+    vec![
+        spec::<statements::Execute, statements::Executed>(
+            "execute",
+            Executes,
+            "Runs one statement that may write, if the role, the environment and an approval allow it.",
+        ),
+        spec::<quarantine::Quarantine, quarantine::Quarantined>(
+            "quarantine",
+            Sets,
+            "Holds bad records back from the next extract. Undone by release_quarantine. PostgreSQL only.",
+        ),
+        spec::<quarantine::ReleaseQuarantine, quarantine::Quarantined>(
+            "release_quarantine",
+            Sets,
+            "Lets quarantined records through again. PostgreSQL only.",
+        ),
+        spec::<migrate::ApplyMigration, migrate::MigrationState>(
+            "apply_migration",
+            Replaces,
+            "Applies a migration after proving that its down script undoes it; a repeat does nothing. PostgreSQL only.",
+        ),
+        spec::<migrate::RevertMigration, migrate::MigrationState>(
+            "revert_migration",
+            Replaces,
+            "Runs the stored down script of an applied migration. PostgreSQL only.",
+        ),
+        spec::<changes::PrivilegeArgs, changes::PrivilegeState>(
+            "grant_privilege",
+            Sets,
+            "Grants exactly one privilege on one table to one account. Undone by revoke_privilege. PostgreSQL only.",
+        ),
+        spec::<changes::PrivilegeArgs, changes::PrivilegeState>(
+            "revoke_privilege",
+            Replaces,
+            "Revokes exactly one privilege on one table from one account. Undone by grant_privilege. PostgreSQL only.",
+        ),
+    ]
 }
 
 fn answer(result: Result<impl Serialize>) -> Result<Value> {
