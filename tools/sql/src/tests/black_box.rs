@@ -152,7 +152,28 @@ async fn writes_go_where_they_may_and_errors_have_classes() {
     }
     let approved = json!({ "connection": "healer", "sql": "DELETE FROM orders WHERE id = 1" });
     assert_eq!(call(&app, "execute", approved).await.unwrap()["affected"], json!(1));
+    migrations_can_be_remembered_in_a_file(&cluster, &app).await;
     waiting_for_a_lock_is_transient(&cluster, &app).await;
+}
+
+/// Nothing of ours is added to the database; an attempt whose end nobody saw is looked into.
+async fn migrations_can_be_remembered_in_a_file(cluster: &Cluster, app: &App) {
+    let file = cluster.dir.path().join("migrations.db");
+    let mut config = (*app.config).clone();
+    let healer = config.connections.get_mut("healer").unwrap();
+    (healer.migrations, healer.migrations_file) = (None, Some(file.clone()));
+    let app = App { config: config.into() };
+    let script = |to: &str| format!("UPDATE ops.column_map SET source_column = '{to}' WHERE pipeline = 'sales'");
+    let asked = json!({ "connection": "healer", "name": "0001", "up": script("price"), "down": script("unit_price") });
+    assert_eq!(call(&app, "apply_migration", asked.clone()).await.unwrap()["changed"], json!(true));
+    assert_eq!(call(&app, "apply_migration", asked.clone()).await.unwrap()["changed"], json!(false));
+    let remembered = rusqlite::Connection::open(file).unwrap();
+    remembered.execute("UPDATE migrations SET progress = 'started'", []).unwrap();
+    assert_eq!(call(&app, "apply_migration", asked).await.unwrap()["changed"], json!(false));
+    let progress: String = remembered.query_row("SELECT progress FROM migrations", [], |row| row.get(0)).unwrap();
+    assert_eq!(progress, "applied");
+    let there = call(&app, "list_tables", json!({ "connection": "healer", "schema": "ops" })).await.unwrap();
+    assert_eq!(there["tables"].as_array().unwrap().len(), 1);
 }
 
 async fn waiting_for_a_lock_is_transient(cluster: &Cluster, app: &App) {
