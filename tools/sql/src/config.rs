@@ -292,6 +292,16 @@ mod tests {
     }
 
     #[test]
+    fn the_example_is_a_configuration() {
+        let dsn = |_: &str| Some("host=db user=agent".to_owned());
+        let config = Config::parse(include_str!("../examples/warehouse.yaml"), Path::new("etc"), &dsn).unwrap();
+        let repair = config.connection("warehouse_repair").unwrap();
+        assert!(repair.role.approved_by_runtime && repair.quarantine.is_some());
+        assert_eq!(repair.migrations_file.as_deref(), Some(Path::new("etc/migrations.db")));
+        assert!(config.connection("warehouse").unwrap().role.select_only);
+    }
+
+    #[test]
     fn names_are_quoted_whatever_is_in_them() {
         assert_eq!(quoted("a\"b"), "\"a\"\"b\"");
         assert_eq!(relation("dw.x", &[]).unwrap().quoted(), "\"dw\".\"x\"");

@@ -285,14 +285,10 @@ impl<'a> Walk<'a> {
         // With an alias the bare name means nothing any more.
         let subject = if alias == name { &subject[..1] } else { &subject[1..] };
         match tree.kind {
-            "UpdateStmt" | "DeleteStmt" => {
-                if !chooses(tree.message("where_clause"), Some(subject)) {
-                    let what = if tree.kind == "UpdateStmt" { "UPDATE" } else { "DELETE" };
-                    self.ask(
-                        "whole-table",
-                        format!("{what} without a WHERE that chooses rows of {name} changes all of it"),
-                    );
-                }
+            "UpdateStmt" | "DeleteStmt" if !chooses(tree.message("where_clause"), Some(subject)) => {
+                let what = if tree.kind == "UpdateStmt" { "UPDATE" } else { "DELETE" };
+                let reason = format!("{what} without a WHERE that chooses rows of {name} changes all of it");
+                self.ask("whole-table", reason);
             }
             "MergeStmt" if !chooses(tree.message("join_condition"), Some(subject)) => {
                 self.ask("whole-table", format!("MERGE whose ON does not choose rows of {name} changes all of it"));
