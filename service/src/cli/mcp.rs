@@ -33,15 +33,14 @@ enum McpCommand {
         #[arg(long)]
         operator: bool,
     },
-    /// PostgreSQL and SQLite databases, every statement judged before it runs
-    #[command(
-        after_help = "Example (an entry of mcpServers in any MCP client):\n  {\"sql\": {\"command\": \"interlock\", \"args\": [\"mcp\", \"sql\", \"--config\", \"sql.yaml\"], \"env\": {\"WAREHOUSE_DSN\": \"…\"}}}"
-    )]
     Sql(Sql),
 }
 
-/// `interlock mcp sql`.
+/// PostgreSQL and SQLite databases, every statement judged before it runs
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Example (an entry of mcpServers in any MCP client):\n  {\"sql\": {\"command\": \"interlock\", \"args\": [\"mcp\", \"sql\", \"--config\", \"sql.yaml\"], \"env\": {\"WAREHOUSE_DSN\": \"…\"}}}"
+)]
 struct Sql {
     #[command(subcommand)]
     command: Option<SqlCommand>,
