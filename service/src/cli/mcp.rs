@@ -1,9 +1,13 @@
 //! `interlock mcp`: MCP servers that ship with this program.
 
+use std::io::Read;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use serde_json::json;
+use sql_server::config::Config;
+use sql_server::guard::{self, Environment, Facts, Verdict};
 use tokio_util::sync::CancellationToken;
 use tools::servers::http::{ENDPOINT, HttpOptions, HttpServer, ServerHandler};
 use tools::servers::sandbox::{SandboxServer, ServeOptions, Surface, serve_stdio};
@@ -35,10 +39,62 @@ enum McpCommand {
         #[arg(long, value_name = "ADDRESS")]
         http: Option<SocketAddr>,
     },
+    Sql(Sql),
 }
 
-pub(crate) async fn run(args: Mcp, _: &App) -> Result<Exit, Failure> {
-    let McpCommand::Sandbox { dir, operator, http } = args.command;
+/// PostgreSQL and SQLite databases, every statement judged before it runs
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example (an entry of mcpServers in any MCP client):\n  {\"sql\": {\"command\": \"interlock\", \"args\": [\"mcp\", \"sql\", \"--config\", \"sql.yaml\"], \"env\": {\"WAREHOUSE_DSN\": \"…\"}}}"
+)]
+struct Sql {
+    #[command(subcommand)]
+    command: Option<SqlCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+enum SqlCommand {
+    /// Judge one PostgreSQL statement without a database; exit code 0 allowed, 1 denied, 3 needs an approval
+    #[command(
+        after_help = "Example:\n  interlock mcp sql --config sql.yaml check --sql 'DELETE FROM orders' --role data_engineer --env staging"
+    )]
+    Check {
+        /// The statement; standard input if absent
+        #[arg(long, value_name = "SQL")]
+        sql: Option<String>,
+        /// A role of the configuration
+        #[arg(long, value_name = "ROLE")]
+        role: String,
+        /// Where the statement would run
+        #[arg(long = "env", value_name = "ENVIRONMENT", value_parser = environment)]
+        environment: Environment,
+        /// Schemas in which unqualified names are looked up
+        #[arg(long, value_name = "SCHEMA", default_values_t = ["public".to_owned()], value_delimiter = ',')]
+        schemas: Vec<String>,
+    },
+}
+
+fn environment(text: &str) -> Result<Environment, String> {
+    match text {
+        "production" => Ok(Environment::Production),
+        "staging" => Ok(Environment::Staging),
+        _ => Err("production or staging".to_owned()),
+    }
+}
+
+pub(crate) async fn run(args: Mcp, app: &App) -> Result<Exit, Failure> {
+    match args.command {
+        McpCommand::Sandbox { dir, operator, http } => sandbox(dir, operator, http).await,
+        McpCommand::Sql(Sql { command }) => {
+            let file = app.common.config.as_deref();
+            let file =
+                file.ok_or_else(|| Failure::usage("mcp sql: name the file with the connections: --config FILE"))?;
+            sql(file, command, app).await
+        }
+    }
+}
+
+async fn sandbox(dir: Option<PathBuf>, operator: bool, http: Option<SocketAddr>) -> Result<Exit, Failure> {
     let surface = if operator { Surface::Operator } else { Surface::Agent };
     let failed = |error: String| Failure::failed(format!("mcp sandbox: {error}"));
     let options = ServeOptions { dir, surface };
@@ -50,6 +106,40 @@ pub(crate) async fn run(args: Mcp, _: &App) -> Result<Exit, Failure> {
         }
     }
     Ok(Exit::Done)
+}
+
+async fn sql(file: &Path, command: Option<SqlCommand>, app: &App) -> Result<Exit, Failure> {
+    let Some(SqlCommand::Check { sql, role, environment, schemas }) = command else {
+        let served = sql_server::server::serve_stdio(file).await;
+        served.map_err(|error| Failure::failed(format!("mcp sql: {}", error.message)))?;
+        return Ok(Exit::Done);
+    };
+    let config = Config::roles_of(file).map_err(|error| Failure::usage(error.message))?;
+    let role = config.role(&role).map_err(|error| Failure::usage(error.message))?;
+    let facts = Facts { search_path: schemas, ..Facts::default() };
+    let decision = guard::judge(&statement(sql)?, role, environment, &facts);
+    if app.out.json() {
+        app.out.json_line(&json!(decision));
+    } else {
+        app.out.line(&format!("{}  {}: {}", decision.verdict.as_str(), decision.rule, decision.reason));
+    }
+    Ok(match decision.verdict {
+        Verdict::Allow => Exit::Done,
+        Verdict::NeedsApproval => Exit::Waiting,
+        Verdict::Deny => Exit::Failed,
+    })
+}
+
+/// The statement, or what standard input holds, as far as the guard reads it.
+fn statement(sql: Option<String>) -> Result<String, Failure> {
+    if let Some(sql) = sql {
+        return Ok(sql);
+    }
+    let mut text = String::new();
+    let most = guard::SQL_BYTES_MAX as u64 + 1;
+    let read = std::io::stdin().take(most).read_to_string(&mut text);
+    read.map_err(|error| Failure::usage(format!("standard input: {error}")))?;
+    Ok(text)
 }
 
 /// Environment variable with the token that callers of an HTTP server have to send.

@@ -42,6 +42,12 @@ pub(crate) const PYTHON: Tool = Tool {
     probe: &["python3", "-c", "import venv, ensurepip"],
     source: Source::Apt("python3-venv"),
 };
+/// The server programs; a test starts its own cluster with them. Debian keeps them off the search path.
+pub(crate) const POSTGRES: Tool = Tool {
+    name: "postgresql",
+    probe: &["sh", "-c", "ls /usr/lib/postgresql/*/bin/initdb || command -v initdb"],
+    source: Source::Apt("postgresql"),
+};
 pub(crate) const FUZZ: Tool =
     Tool { name: "cargo-fuzz", probe: &["cargo", "fuzz", "--version"], source: Source::Crate("cargo-fuzz", "0.13.2") };
 
