@@ -64,6 +64,7 @@ pub(crate) async fn run(app: &App, demonstration: Demonstration) -> Result<Exit,
         groups: BTreeMap::from([(ON_CALL.to_owned(), vec![who.user().to_owned()])]),
         policy: Some(RulePolicy::etl_demo().map_err(|error| Failure::failed(error.to_string()))?),
         graphs: Vec::new(),
+        knowledge: None,
         user: Some(who.user().to_owned()),
         warnings: Vec::new(),
     };

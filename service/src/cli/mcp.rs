@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use tools::servers::airflow;
 use tools::servers::sandbox::{ServeOptions, Surface, serve_stdio};
 
 use super::App;
@@ -29,12 +30,31 @@ enum McpCommand {
         #[arg(long)]
         operator: bool,
     },
+    /// An Apache Airflow 3: runs, logs and sources; clear, trigger, pause and pools
+    ///
+    /// `--config FILE` is the server's own file here: address, accounts, environments. Passwords come from the environment
+    /// variables that it names.
+    #[command(
+        after_help = "Example (an entry of mcpServers in any MCP client):\n  {\"airflow\": {\"command\": \"interlock\", \"args\": [\"mcp\", \"airflow\", \"--config\", \"airflow.yaml\"], \"env\": {\"AIRFLOW_READ_PASSWORD\": \"…\"}}}"
+    )]
+    Airflow,
 }
 
-pub(crate) async fn run(args: Mcp, _: &App) -> Result<Exit, Failure> {
-    let McpCommand::Sandbox { dir, operator } = args.command;
-    let surface = if operator { Surface::Operator } else { Surface::Agent };
-    let served = serve_stdio(ServeOptions { dir, surface }).await;
-    served.map_err(|error| Failure::failed(format!("mcp sandbox: {}", error.message)))?;
+pub(crate) async fn run(args: Mcp, app: &App) -> Result<Exit, Failure> {
+    match args.command {
+        McpCommand::Sandbox { dir, operator } => {
+            let surface = if operator { Surface::Operator } else { Surface::Agent };
+            let served = serve_stdio(ServeOptions { dir, surface }).await;
+            served.map_err(|error| Failure::failed(format!("mcp sandbox: {}", error.message)))?;
+        }
+        McpCommand::Airflow => {
+            let file =
+                app.named_config().ok_or_else(|| Failure::usage("mcp airflow: name its file with --config FILE"))?;
+            let config =
+                airflow::Config::load(file).map_err(|error| Failure::usage(format!("mcp airflow: {error}")))?;
+            let served = airflow::serve_stdio(config).await;
+            served.map_err(|error| Failure::failed(format!("mcp airflow: {error}")))?;
+        }
+    }
     Ok(Exit::Done)
 }
