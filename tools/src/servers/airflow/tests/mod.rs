@@ -12,45 +12,40 @@ use super::registry::all_tools;
 use super::{Airflow, AirflowError, Config};
 use recorded::Recorded;
 
-pub(super) const DAG: &str = "sales_etl";
+const DAG: &str = "sales_etl";
 
 /// An installation whose Airflow answers from the recording.
-pub(super) struct World {
-    pub(super) recorded: Recorded,
-    pub(super) airflow: Airflow,
+struct World {
+    recorded: Recorded,
+    airflow: Airflow,
 }
 
 impl World {
     /// An Airflow that answers these recorded exchanges, each as often as it is named; the last of a place again and again.
-    pub(super) async fn new(exchanges: &[&str]) -> Self {
+    async fn new(exchanges: &[&str]) -> Self {
         Self::with(exchanges, |_| {}).await
     }
 
     /// As [`World::new`], configured otherwise.
-    pub(super) async fn with(exchanges: &[&str], change: impl FnOnce(&mut Config)) -> Self {
+    async fn with(exchanges: &[&str], change: impl FnOnce(&mut Config)) -> Self {
         let recorded = Recorded::start(exchanges).await;
         let mut config = config(&recorded.url);
         change(&mut config);
         Self { airflow: Airflow::new(config).unwrap(), recorded }
     }
 
-    pub(super) async fn call(&self, tool: &str, arguments: Value) -> Result<Value, AirflowError> {
+    async fn call(&self, tool: &str, arguments: Value) -> Result<Value, AirflowError> {
         self.call_with(tool, arguments, None).await
     }
 
-    pub(super) async fn call_with(
-        &self,
-        tool: &str,
-        arguments: Value,
-        key: Option<&str>,
-    ) -> Result<Value, AirflowError> {
+    async fn call_with(&self, tool: &str, arguments: Value, key: Option<&str>) -> Result<Value, AirflowError> {
         let spec = all_tools().iter().find(|spec| spec.name == tool).unwrap();
         (spec.run)(self.airflow.clone(), arguments, key.map(str::to_owned)).await
     }
 }
 
 /// The configuration of the recording. Its passwords come from variables that cargo sets for every test.
-pub(super) fn config(url: &str) -> Config {
+fn config(url: &str) -> Config {
     let text = json!({
         "url": url,
         "read": { "username": "observer", "password_env": "CARGO_PKG_NAME" },
@@ -63,6 +58,6 @@ pub(super) fn config(url: &str) -> Config {
 }
 
 /// Names of exchanges that most tests need.
-pub(super) fn with_login<'a>(more: &[&'a str]) -> Vec<&'a str> {
+fn with_login<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [&["log in as observer", "log in as agent"][..], more].concat()
 }
