@@ -36,11 +36,14 @@ fn section(text: &mut String, command: &Command, parent: &str) {
         return;
     }
     let name = format!("{parent} {}", command.get_name());
-    let mut subcommands = command.get_subcommands().filter(|part| part.get_name() != "help").peekable();
-    if subcommands.peek().is_some() {
-        subcommands.for_each(|part| section(text, part, &name));
-        return;
+    if !command.is_subcommand_required_set() {
+        own_section(text, command, &name);
     }
+    let subcommands = command.get_subcommands().filter(|part| part.get_name() != "help");
+    subcommands.for_each(|part| section(text, part, &name));
+}
+
+fn own_section(text: &mut String, command: &Command, name: &str) {
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
     let _infallible = write!(text, "\n## {name}\n\n{about}\n\n");
     command

@@ -157,7 +157,7 @@ impl Bench<'_> {
     fn command(&self, dir: &Path, word: &str) -> std::process::Command {
         let mut command = shell::command(&self.root, &[&self.program]);
         command.arg(word).arg("--json").arg("--config").arg(dir.join("interlock.yaml"));
-        self.kit.passwords().into_iter().for_each(|(name, value)| drop(command.env(name, value)));
+        command.envs(self.kit.passwords());
         command
     }
 }

@@ -105,7 +105,7 @@ pub(crate) const STAGES: &[Stage] = &[
     Stage::light(
         "nextest",
         "unit, property, conformance and end-to-end tests",
-        &[tools::CC, tools::STRACE, tools::NEXTEST],
+        &[tools::CC, tools::STRACE, tools::POSTGRES, tools::NEXTEST],
         Work::Tests(&["cargo", "nextest", "run", "--workspace", "--locked", "--no-fail-fast"]),
     ),
     Stage::light(

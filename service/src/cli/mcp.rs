@@ -1,8 +1,12 @@
 //! `interlock mcp`: MCP servers that ship with this program.
 
+use std::io::Read;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use serde_json::json;
+use sql_server::config::Config;
+use sql_server::guard::{self, Environment, Facts, Verdict};
 use tools::servers::airflow;
 use tools::servers::sandbox::{ServeOptions, Surface, serve_stdio};
 
@@ -38,6 +42,48 @@ enum McpCommand {
         after_help = "Example (an entry of mcpServers in any MCP client):\n  {\"airflow\": {\"command\": \"interlock\", \"args\": [\"mcp\", \"airflow\", \"--config\", \"airflow.yaml\"], \"env\": {\"AIRFLOW_READ_PASSWORD\": \"…\"}}}"
     )]
     Airflow,
+    /// PostgreSQL and SQLite databases, every statement judged before it runs
+    #[command(
+        after_help = "Example (an entry of mcpServers in any MCP client):\n  {\"sql\": {\"command\": \"interlock\", \"args\": [\"mcp\", \"sql\", \"--config\", \"sql.yaml\"], \"env\": {\"WAREHOUSE_DSN\": \"…\"}}}"
+    )]
+    Sql(Sql),
+}
+
+/// `interlock mcp sql`.
+#[derive(Debug, Args)]
+struct Sql {
+    #[command(subcommand)]
+    command: Option<SqlCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+enum SqlCommand {
+    /// Judge one PostgreSQL statement without a database; exit code 0 allowed, 1 denied, 3 needs an approval
+    #[command(
+        after_help = "Example:\n  interlock mcp sql --config sql.yaml check --sql 'DELETE FROM orders' --role data_engineer --env staging"
+    )]
+    Check {
+        /// The statement; standard input if absent
+        #[arg(long, value_name = "SQL")]
+        sql: Option<String>,
+        /// A role of the configuration
+        #[arg(long, value_name = "ROLE")]
+        role: String,
+        /// Where the statement would run
+        #[arg(long = "env", value_name = "ENVIRONMENT", value_parser = environment)]
+        environment: Environment,
+        /// Schemas in which unqualified names are looked up
+        #[arg(long, value_name = "SCHEMA", default_values_t = ["public".to_owned()], value_delimiter = ',')]
+        schemas: Vec<String>,
+    },
+}
+
+fn environment(text: &str) -> Result<Environment, String> {
+    match text {
+        "production" => Ok(Environment::Production),
+        "staging" => Ok(Environment::Staging),
+        _ => Err("production or staging".to_owned()),
+    }
 }
 
 pub(crate) async fn run(args: Mcp, app: &App) -> Result<Exit, Failure> {
@@ -46,6 +92,7 @@ pub(crate) async fn run(args: Mcp, app: &App) -> Result<Exit, Failure> {
             let surface = if operator { Surface::Operator } else { Surface::Agent };
             let served = serve_stdio(ServeOptions { dir, surface }).await;
             served.map_err(|error| Failure::failed(format!("mcp sandbox: {}", error.message)))?;
+            Ok(Exit::Done)
         }
         McpCommand::Airflow => {
             let file =
@@ -54,7 +101,43 @@ pub(crate) async fn run(args: Mcp, app: &App) -> Result<Exit, Failure> {
                 airflow::Config::load(file).map_err(|error| Failure::usage(format!("mcp airflow: {error}")))?;
             let served = airflow::serve_stdio(config).await;
             served.map_err(|error| Failure::failed(format!("mcp airflow: {error}")))?;
+            Ok(Exit::Done)
+        }
+        McpCommand::Sql(Sql { command }) => {
+            let file = app.common.config.as_deref();
+            let file =
+                file.ok_or_else(|| Failure::usage("mcp sql: name the file with the connections: --config FILE"))?;
+            let Some(SqlCommand::Check { sql, role, environment, schemas }) = command else {
+                let served = sql_server::server::serve_stdio(file).await;
+                served.map_err(|error| Failure::failed(format!("mcp sql: {}", error.message)))?;
+                return Ok(Exit::Done);
+            };
+            let config = Config::roles_of(file).map_err(|error| Failure::usage(error.message))?;
+            let role = config.role(&role).map_err(|error| Failure::usage(error.message))?;
+            let facts = Facts { search_path: schemas, ..Facts::default() };
+            let decision = guard::judge(&statement(sql)?, role, environment, &facts);
+            if app.out.json() {
+                app.out.json_line(&json!(decision));
+            } else {
+                app.out.line(&format!("{}  {}: {}", decision.verdict.as_str(), decision.rule, decision.reason));
+            }
+            Ok(match decision.verdict {
+                Verdict::Allow => Exit::Done,
+                Verdict::NeedsApproval => Exit::Waiting,
+                Verdict::Deny => Exit::Failed,
+            })
         }
     }
-    Ok(Exit::Done)
+}
+
+/// The statement, or what standard input holds, as far as the guard reads it.
+fn statement(sql: Option<String>) -> Result<String, Failure> {
+    if let Some(sql) = sql {
+        return Ok(sql);
+    }
+    let mut text = String::new();
+    let most = guard::SQL_BYTES_MAX as u64 + 1;
+    let read = std::io::stdin().take(most).read_to_string(&mut text);
+    read.map_err(|error| Failure::usage(format!("standard input: {error}")))?;
+    Ok(text)
 }

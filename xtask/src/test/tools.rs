@@ -36,6 +36,12 @@ pub(crate) const NEXTEST: Tool = Tool {
 };
 pub(crate) const CC: Tool = Tool { name: "gcc", probe: &["gcc", "--version"], source: Source::Apt("gcc") };
 pub(crate) const STRACE: Tool = Tool { name: "strace", probe: &["strace", "-V"], source: Source::Apt("strace") };
+/// The server programs; a test starts its own cluster with them. Debian keeps them off the search path.
+pub(crate) const POSTGRES: Tool = Tool {
+    name: "postgresql",
+    probe: &["sh", "-c", "ls /usr/lib/postgresql/*/bin/initdb || command -v initdb"],
+    source: Source::Apt("postgresql"),
+};
 pub(crate) const FUZZ: Tool =
     Tool { name: "cargo-fuzz", probe: &["cargo", "fuzz", "--version"], source: Source::Crate("cargo-fuzz", "0.13.2") };
 

@@ -1,0 +1,166 @@
+//! Limits, cancelling, sessions and errors, seen from outside.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::{Cluster, LIMIT_S, call};
+use crate::tools::{App, Call};
+
+/// A statement that never ends by itself.
+const ENDLESS: &str = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT count(*) FROM r";
+
+fn analyst(sql: &str) -> Value {
+    json!({ "connection": "analyst", "sql": sql })
+}
+
+/// Statements of the agents that the server still works on.
+async fn running(admin: &tokio_postgres::Client) -> i64 {
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'agent%' AND state <> 'idle'";
+    admin.query_one(sql, &[]).await.unwrap().get(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_hold_on_the_server() {
+    let cluster = Cluster::start().await;
+    let (app, admin) = (cluster.app(), cluster.admin().await);
+    rows_and_bytes(&app).await;
+    time(&app, &admin).await;
+    cancel(&app, &admin).await;
+    sessions_are_clean(&app).await;
+    sizes_come_from_the_catalog(&app).await;
+}
+
+async fn rows_and_bytes(app: &App) {
+    let capped = call(app, "query", analyst("SELECT id FROM events")).await.unwrap();
+    assert_eq!((&capped["row_count"], &capped["truncated"]), (&json!(10_000), &json!(true)));
+    let exact = call(app, "query", analyst("SELECT id FROM events WHERE id <= 10000")).await.unwrap();
+    assert_eq!((&exact["row_count"], &exact["truncated"]), (&json!(10_000), &json!(false)));
+    let fewer =
+        call(app, "query", json!({ "connection": "analyst", "sql": "TABLE events", "max_rows": 3 })).await.unwrap();
+    assert_eq!((&fewer["row_count"], &fewer["truncated"]), (&json!(3), &json!(true)));
+    let large = call(app, "query", analyst("SELECT repeat('x', 200000000) AS x")).await.unwrap();
+    let text = large["rows"][0]["x"].as_str().unwrap();
+    assert!(text.len() <= 1_000_000 && text.len() > 999_000, "{}", text.len());
+    assert_eq!(large["truncated"], json!(true));
+    let one = call(app, "query", analyst("SELECT array_agg(repeat('y', 100)) AS y FROM events")).await.unwrap();
+    assert!(serde_json::to_string(&one).unwrap().len() < 1_100_000);
+    assert_eq!(one["truncated"], json!(true));
+    let twice = call(app, "query", analyst("SELECT 1 AS a, 2 AS a, 1.50 AS b, null AS c")).await.unwrap();
+    assert_eq!(twice["rows"], json!([{ "a": 1, "a_2": 2, "b": 1.5, "c": null }]));
+}
+
+async fn time(app: &App, admin: &tokio_postgres::Client) {
+    let began = Instant::now();
+    let error = call(app, "query", analyst(ENDLESS)).await.unwrap_err();
+    assert_eq!(error.code.class(), "timeout", "{error}");
+    let took = began.elapsed();
+    assert!(took >= Duration::from_secs(LIMIT_S) && took < Duration::from_secs(LIMIT_S * 2 + 6), "{took:?}");
+    assert_eq!(running(admin).await, 0);
+}
+
+async fn cancel(app: &App, admin: &tokio_postgres::Client) {
+    let cancelled = CancellationToken::new();
+    let context = Call { cancelled: cancelled.clone() };
+    let call = app.call("query", analyst(ENDLESS), &context);
+    tokio::pin!(call);
+    // It is running on the server before it is cancelled.
+    let error = loop {
+        tokio::select! {
+            ended = &mut call => break ended.unwrap_err(),
+            count = running(admin), if !cancelled.is_cancelled() => if count > 0 { cancelled.cancel() },
+        }
+    };
+    assert_eq!(error.code.as_str(), "cancelled", "{error}");
+    assert_eq!(running(admin).await, 0);
+}
+
+async fn sessions_are_clean(app: &App) {
+    for attempt in [
+        "SET statement_timeout = 0",
+        "SELECT set_config('statement_timeout', '0', false)",
+        "SET ROLE admin",
+        "RESET ALL",
+    ] {
+        for tool in ["query", "execute"] {
+            let refused = call(app, tool, json!({ "connection": "engineer", "sql": attempt })).await.unwrap_err();
+            assert_eq!(refused.code.as_str(), "denied", "{attempt}");
+        }
+    }
+    let who = call(app, "query", analyst("SELECT current_user AS me, current_schemas(true) AS path")).await.unwrap();
+    assert_eq!(who["rows"], json!([{ "me": "agent_ro", "path": ["pg_catalog", "public"] }]));
+}
+
+async fn sizes_come_from_the_catalog(app: &App) {
+    for (sql, rule) in [
+        ("SELECT id FROM huge", "where-required"),
+        ("SELECT * FROM huge WHERE id = 1", "star"),
+        ("SELECT o.id FROM orders o, events e", "cartesian-join"),
+        ("SELECT o.evil FROM orders o", "field-function"),
+    ] {
+        let error = call(app, "query", analyst(sql)).await.unwrap_err();
+        assert_eq!(error.rule.as_deref(), Some(rule), "{sql}");
+    }
+    assert!(call(app, "query", analyst("SELECT id FROM huge WHERE id = 1")).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_go_where_they_may_and_errors_have_classes() {
+    let cluster = Cluster::start().await;
+    let app = cluster.app();
+    let engineer = |sql: &str| json!({ "connection": "engineer", "sql": sql });
+    let written = call(&app, "execute", engineer("UPDATE orders SET status = 'void' WHERE id = 7")).await.unwrap();
+    assert_eq!((&written["affected"], &written["effect"]), (&json!(1), &json!("writes")));
+    let returned =
+        call(&app, "execute", engineer("INSERT INTO orders (amount) VALUES (9) RETURNING id")).await.unwrap();
+    assert_eq!(returned["rows"], json!([{ "id": 41 }]));
+    let read = call(&app, "query", analyst("SELECT status FROM orders WHERE id = 7")).await.unwrap();
+    assert_eq!(read["rows"], json!([{ "status": "void" }]));
+    for (connection, tool, sql, code, class, rule) in [
+        ("engineer", "query", "DELETE FROM orders WHERE id = 1", "denied", "denied", "read-tool"),
+        ("engineer", "execute", "DELETE FROM orders", "needs_approval", "denied", "whole-table"),
+        ("engineer", "execute", "DROP TABLE orders", "needs_approval", "denied", "destructive"),
+        ("production", "execute", "DELETE FROM orders WHERE id = 1", "denied", "denied", "production-write"),
+        ("unapproved", "execute", "DELETE FROM orders WHERE id = 1", "needs_approval", "denied", "production-write"),
+        (
+            "engineer",
+            "execute",
+            "INSERT INTO events (id, created_at) VALUES (1, now())",
+            "conflict",
+            "conflict",
+            "23505",
+        ),
+        ("engineer", "query", "SELECT nothing FROM orders", "statement", "invalid", "42703"),
+        ("engineer", "query", "SELECT 1 / 0", "statement", "invalid", "22012"),
+        ("engineer", "execute", "CREATE INDEX ON orders (id)", "permission", "denied", "42501"),
+        ("analyst", "query", "SELECT * FROM orders WHERE id = $1", "invalid_arguments", "invalid", ""),
+    ] {
+        let error = call(&app, tool, json!({ "connection": connection, "sql": sql })).await.unwrap_err();
+        let found = (error.code.as_str(), error.code.class(), error.rule.as_deref().unwrap_or(""));
+        assert_eq!(found, (code, class, rule), "{sql}: {error}");
+        assert!(!error.message.contains("canary-secret"));
+    }
+    let approved = json!({ "connection": "healer", "sql": "DELETE FROM orders WHERE id = 1" });
+    assert_eq!(call(&app, "execute", approved).await.unwrap()["affected"], json!(1));
+    waiting_for_a_lock_is_transient(&cluster, &app).await;
+}
+
+async fn waiting_for_a_lock_is_transient(cluster: &Cluster, app: &App) {
+    let admin = cluster.admin().await;
+    admin.batch_execute("BEGIN; LOCK TABLE drop_requests").await.unwrap();
+    let waits = json!({ "connection": "waiter", "sql": "SELECT id FROM drop_requests" });
+    let mut config = (*app.config).clone();
+    let mut waiter = config.connections["engineer"].clone();
+    waiter.role.max_execution_time = Duration::from_secs(20);
+    config.connections.insert("waiter".to_owned(), waiter);
+    let error = call(&App { config: config.into() }, "query", waits).await.unwrap_err();
+    assert_eq!((error.code.as_str(), error.code.class()), ("contention", "transient"), "{error}");
+    let mut config = (*app.config).clone();
+    let mut nowhere = config.connections["analyst"].clone();
+    nowhere.database = crate::config::Database::Postgres(Box::new("host=127.0.0.1 port=1 user=x".parse().unwrap()));
+    config.connections.insert("nowhere".to_owned(), nowhere);
+    let lost = json!({ "connection": "nowhere", "sql": "SELECT 1" });
+    let error = call(&App { config: config.into() }, "query", lost).await.unwrap_err();
+    assert_eq!((error.code.as_str(), error.code.class()), ("connection", "transient"), "{error}");
+}
