@@ -276,12 +276,12 @@ async fn what_a_log_says_is_data() {
         told Page: inc-c693c84e8cdb · sales_etl 2026-03-31: unknown cause (needs a person)"#]],
     )
     .await;
-    // A name that is no name goes into no statement.
+    // Nor does a name that is none reach a statement.
     let error = "load_fact_sales: OperationalError: password authentication failed for user \"x'; DROP TABLE dw.fact_sales; --\"";
     check("sales_etl", error, |_| None, expect![[r#"
-        run_failed: the login of an account was refused (configuration, 0.85) → handed_over
-        asked Approval in `ask_on_call`: inc-369e435d5a06 sales_etl 2026-03-31: the login of an account was refused → {"choice":"take_over"}
-        told Page: inc-369e435d5a06 · sales_etl 2026-03-31: the login of an account was refused (needs a person)"#]]).await;
+        run_failed: the login of etl_writer was refused (configuration, 0.85) → handed_over
+        asked Approval in `ask_on_call`: inc-369e435d5a06 sales_etl 2026-03-31: the login of etl_writer was refused → {"choice":"take_over"}
+        told Page: inc-369e435d5a06 · sales_etl 2026-03-31: the login of etl_writer was refused (needs a person)"#]]).await;
 }
 
 /// It looked as if it would pass, and it did not: four tries, then a person.
