@@ -143,8 +143,8 @@ impl Bench<'_> {
         command.arg(graph).args(["--input", "{}", "--yes", "--by", PERSON, "--answers"]).arg(dir.join("answers.yaml"));
         command.args(["--thread", "round"]);
         let finished = shell::run_logged(command, &dir.join("bot.log"))?;
-        let lines = finished.output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let result = lines.filter(|line| line["type"] == "result").last();
+        let mut lines = finished.output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let result = lines.rfind(|line| line["type"] == "result");
         result.with_context(|| format!("the bot gave no result:\n{}", finished.output))
     }
 
