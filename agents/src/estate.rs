@@ -4,35 +4,182 @@
 
 use std::collections::BTreeMap;
 
-use graphs::Template;
+use graphs::{Expr, Template};
+use regex::Regex;
 use runtime_core::error::TaskError;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use crate::incident::{Kind, Severity};
+use crate::remedies::ParamKind;
 use crate::yaml::{Broken, read};
+
+/// Most sources, and most probes.
+const LOOKS_MAX: usize = 100;
 
 /// The declared estate.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Estate {
-    /// MCP server that has the warehouse's tools.
+    /// MCP server of the tools that are written without one.
     pub server: String,
     /// Environment that people depend on.
     pub live: String,
     /// Environment where a repair is tried first.
     pub trial: String,
+    /// Whether the server surveys its pipelines itself, with `list_pipelines`, `list_runs`, `compare_schema` and
+    /// `profile_table`.
+    #[serde(default)]
+    pub survey: bool,
+    /// What else is looked at in every round.
+    #[serde(default)]
+    pub watch: Vec<Probe>,
+    /// What is read about an incident, in this order.
+    pub sources: Vec<Source>,
+    /// How a pipeline is run again.
+    pub rerun: Reruns,
+    /// How a query that proves a day is made; sees `sql` and `env`.
+    pub proof: Read,
     /// The pipelines by name.
     pub pipelines: BTreeMap<String, Pipeline>,
+}
+
+/// A call that reads or acts, with templates for arguments. Arguments that are rendered to nothing are left out.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Read {
+    /// Tool, with or without its server.
+    pub tool: String,
+    /// Its arguments.
+    #[serde(default)]
+    pub args: Value,
+}
+
+/// How a pipeline is run again; sees what the remedy knows and its `rerun`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reruns {
+    /// Where people depend on it.
+    pub live: Read,
+    /// Where a repair is tried.
+    pub trial: Read,
+}
+
+/// An expression of the graph language.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Rule(pub(crate) Expr);
+
+impl TryFrom<String> for Rule {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Expr::parse(&text).map(Self).map_err(|error| error.to_string())
+    }
+}
+
+/// A regular expression.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Pattern(pub(crate) Regex);
+
+impl TryFrom<String> for Pattern {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Regex::new(&text).map(Self).map_err(|error| error.to_string())
+    }
+}
+
+/// One thing that is read about an incident. Its arguments see `incident`, `error`, `env`, `day`, `pipeline`, `depth`,
+/// `found`, and by name every source before it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// Name that evidence refers to.
+    pub name: String,
+    /// Only read when the error's text fits; its named groups are `found`.
+    #[serde(default)]
+    pub matches: Option<Pattern>,
+    /// What `found` is: groups of `matches`, or expressions, each checked by its kind before it is used.
+    #[serde(default)]
+    pub params: BTreeMap<String, Param>,
+    /// Only read when this holds.
+    #[serde(default)]
+    pub when: Option<Rule>,
+    /// Tool, with or without its server.
+    pub tool: String,
+    /// Its arguments.
+    #[serde(default)]
+    pub args: Value,
+    /// Parameters for remedies that the answer gives.
+    #[serde(default)]
+    pub gives: BTreeMap<String, Rule>,
+}
+
+/// A parameter of a source.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum Param {
+    /// The group of this name.
+    Group(ParamKind),
+    /// What an expression gives.
+    From {
+        /// What it must be.
+        is: ParamKind,
+        /// Where it comes from.
+        from: Rule,
+    },
+}
+
+/// One look of the monitor: a read whose rows are symptoms. Arguments see `env` and the answers of the probes before it by
+/// name; the rules also see `answer` and `row`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    /// Name that later probes refer to.
+    pub name: String,
+    /// What a row is called.
+    pub kind: Kind,
+    /// How urgent it is.
+    #[serde(default)]
+    pub severity: Severity,
+    /// Tool, with or without its server.
+    pub tool: String,
+    /// Its arguments.
+    #[serde(default)]
+    pub args: Value,
+    /// The rows of the answer.
+    pub each: Rule,
+    /// Which of them are symptoms; all if absent.
+    #[serde(default)]
+    pub when: Option<Rule>,
+    /// The pipeline of a row.
+    pub pipeline: Rule,
+    /// The day of a row.
+    pub day: Rule,
+    /// One line about a row.
+    pub headline: String,
+    /// The failed run of a row.
+    #[serde(default)]
+    pub run: Option<Rule>,
+    /// The error of a row.
+    #[serde(default)]
+    pub error: Option<Rule>,
 }
 
 /// One pipeline.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pipeline {
-    /// Table a delivery lands in.
-    pub landing: String,
+    /// Table a delivery lands in, where the server surveys it.
+    #[serde(default)]
+    pub landing: Option<String>,
     /// Tables people read.
     pub facts: Vec<String>,
+    /// What else sources and remedies may use: names of tables, accounts, columns.
+    #[serde(default)]
+    pub vars: Map<String, Value>,
     /// Query that gives the columns of the landing table that must not be null, as `column` and `max_null_rate`.
     #[serde(default)]
     pub contract_sql: Option<String>,
@@ -40,7 +187,8 @@ pub struct Pipeline {
     #[serde(default)]
     pub thresholds: Thresholds,
     /// Query that gives `ok` = 1 when a day is published in full; sees `day` and `expected_rows`.
-    pub complete_sql: String,
+    #[serde(default)]
+    pub complete_sql: Option<String>,
     /// As `complete_sql`, when nobody knows how many rows there should be; sees `day`.
     pub consistent_sql: String,
 }
@@ -71,7 +219,19 @@ impl Estate {
     /// # Errors
     /// If the text is no YAML or a key is unknown.
     pub fn from_yaml(text: &str) -> Result<Self, Broken> {
-        read("estate", text)
+        let estate: Self = read("estate", text)?;
+        if estate.sources.len().max(estate.watch.len()) > LOOKS_MAX {
+            return Err(Broken::new(
+                "estate",
+                format!("at most {LOOKS_MAX} sources and {LOOKS_MAX} probes are allowed"),
+            ));
+        }
+        let mut names = std::collections::BTreeSet::new();
+        let twice = estate.sources.iter().map(|source| &source.name).find(|name| !names.insert(name.as_str()));
+        match twice {
+            Some(name) => Err(Broken::new("estate", format!("two sources are named `{name}`"))),
+            None => Ok(estate),
+        }
     }
 
     /// The estate of the demo.
@@ -82,9 +242,17 @@ impl Estate {
         Self::from_yaml(include_str!("../knowledge/estate.yaml"))
     }
 
-    /// Full name of a tool of the warehouse.
+    /// Full name of a tool.
     pub fn tool(&self, name: &str) -> String {
-        format!("{}.{name}", self.server)
+        if name.contains('.') { name.to_owned() } else { format!("{}.{name}", self.server) }
+    }
+
+    /// A declared call as data, `{tool, args}`.
+    ///
+    /// # Errors
+    /// If a template uses a name it does not have.
+    pub(crate) fn call(&self, place: &str, call: &Read, names: &Value) -> Result<Value, TaskError> {
+        Ok(json!({ "tool": self.tool(&call.tool), "args": arguments(place, &call.args, names)? }))
     }
 
     /// A declared pipeline.
@@ -106,9 +274,9 @@ impl Pipeline {
     /// # Errors
     /// If the declared query uses a name it does not have.
     pub fn proof(&self, day: &str, expected_rows: Option<i64>) -> Result<String, TaskError> {
-        let (sql, vars) = match expected_rows {
-            Some(rows) => (&self.complete_sql, json!({ "day": day, "expected_rows": rows })),
-            None => (&self.consistent_sql, json!({ "day": day })),
+        let (sql, vars) = match (expected_rows, &self.complete_sql) {
+            (Some(rows), Some(complete)) => (complete, json!({ "day": day, "expected_rows": rows })),
+            _ => (&self.consistent_sql, json!({ "day": day })),
         };
         render_text("estate: proof of a day", sql, &vars)
     }
@@ -120,6 +288,17 @@ pub(crate) fn render_text(place: &str, text: &str, vars: &Value) -> Result<Strin
         Value::String(text) => Ok(text),
         other => Ok(other.to_string()),
     }
+}
+
+/// Renders declared arguments; those that are rendered to nothing are left out.
+pub(crate) fn arguments(place: &str, args: &Value, names: &Value) -> Result<Value, TaskError> {
+    let mut rendered = render(place, args, names)?;
+    match &mut rendered {
+        Value::Object(fields) => fields.retain(|_, value| !value.is_null()),
+        Value::Null => rendered = json!({}),
+        _ => {}
+    }
+    Ok(rendered)
 }
 
 /// Renders a declared tree of templates over an object of names.
@@ -147,6 +326,8 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_refused() {
-        assert!(Estate::from_yaml("server: w\nlive: p\ntrial: s\npipelines: {}\nextra: 1\n").is_err());
+        let text = include_str!("../knowledge/estate.yaml");
+        assert!(Estate::from_yaml(text).is_ok());
+        assert!(Estate::from_yaml(&format!("{text}\nextra: 1\n")).unwrap_err().to_string().contains("extra"));
     }
 }

@@ -9,18 +9,14 @@ use serde_json::{Map, Value, json};
 
 use crate::desk::Desk;
 use crate::diagnosis::BlastRadius;
+use crate::estate::{Estate, Param, Source, arguments};
 use crate::incident::{Incident, Kind, list_at, text_at};
 use crate::reach::Answer;
+use crate::remedies::ParamKind;
 use crate::signature::signature;
 
-/// Log lines that are read at first.
-const LOG_LINES: u32 = 60;
-/// Log lines of a second look.
-const LOG_LINES_DEEP: u32 = 500;
 /// Longest log text that is kept.
 const LOG_BYTES_MAX: usize = 64 * 1024;
-/// Earlier runs that a second look reads.
-const HISTORY_RUNS: u32 = 50;
 
 static TABLE_NAMED: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\btable (\w+)").ok());
 
@@ -44,15 +40,12 @@ pub struct Facts {
     pub gaps: Vec<String>,
     /// What every remedy may be filled in with.
     pub params: Map<String, Value>,
-    answers: BTreeMap<&'static str, Answer>,
-    failures: BTreeMap<&'static str, String>,
+    answers: BTreeMap<String, Answer>,
+    failures: BTreeMap<String, String>,
     signature: String,
 }
 
 impl Facts {
-    /// Sources that evidence may name.
-    pub const SOURCES: [&'static str; 7] = ["run", "log", "schema", "upstream", "privileges", "profile", "history"];
-
     /// Facts with nothing read yet.
     pub fn new(incident: Incident) -> Self {
         let error = incident.error.clone().unwrap_or_default();
@@ -63,6 +56,7 @@ impl Facts {
         let mut params = Map::new();
         params.insert("pipeline".to_owned(), incident.pipeline.clone().into());
         params.insert("day".to_owned(), incident.business_date.clone().into());
+        params.extend(incident.run_id.iter().map(|run| ("run_id".to_owned(), run.clone().into())));
         Self {
             incident,
             names,
@@ -75,24 +69,19 @@ impl Facts {
     }
 
     /// Adds what a source said.
-    pub fn learn(&mut self, source: &'static str, answer: Answer) {
+    pub fn learn(&mut self, source: &str, answer: Answer) {
         let value = match source {
             "log" => Value::String(joined_lines(&answer.value)),
             _ => Value::clone(&answer.value),
         };
-        if source == "upstream"
-            && let Some(rows) = answer.value.pointer("/manifest/expected_rows").filter(|rows| rows.is_u64())
-        {
-            self.params.insert("expected_rows".to_owned(), rows.clone());
-        }
         self.names.insert(source.to_owned(), value);
-        self.answers.insert(source, answer);
+        self.answers.insert(source.to_owned(), answer);
     }
 
     /// Notes that a source could not be read.
-    pub fn miss(&mut self, source: &'static str, why: &TaskError) {
+    pub fn miss(&mut self, source: &str, why: &TaskError) {
         self.gaps.push(format!("{source} could not be read: {why}"));
-        self.failures.insert(source, why.to_string());
+        self.failures.insert(source.to_owned(), why.to_string());
     }
 
     /// Whether a source was read.
@@ -120,17 +109,28 @@ impl Facts {
 
     /// What is affected.
     pub(crate) fn blast_radius(&self) -> BlastRadius {
-        let facts = self.incident.tables.iter().filter(|table| table.starts_with("fact_"));
+        let facts = self
+            .incident
+            .tables
+            .iter()
+            .filter(|table| table.rsplit('.').next().is_some_and(|name| name.starts_with("fact_")));
         BlastRadius {
             business_dates: vec![self.incident.business_date.clone()],
             tables: facts.cloned().collect(),
-            published_wrong: matches!(self.incident.kind, Kind::VolumeDrop | Kind::NullBurst),
+            published_wrong: matches!(self.incident.kind, Kind::VolumeDrop | Kind::NullBurst | Kind::Drift),
         }
     }
 }
 
-/// `task: Exception: message`, as the orchestrator writes it.
+/// `task: Exception: message`, as the orchestrator writes it, and the table that it names.
 fn split_error(error: &str, signature: &str) -> Value {
+    let mut split = split_parts(error, signature);
+    let named = TABLE_NAMED.as_ref().and_then(|regex| regex.captures(error)).and_then(|found| found.get(1));
+    split["table"] = named.map_or(Value::Null, |table| table.as_str().into());
+    split
+}
+
+fn split_parts(error: &str, signature: &str) -> Value {
     let mut parts = error.splitn(3, ": ");
     match (parts.next(), parts.next(), parts.next()) {
         (Some(task), Some(exception), Some(message)) if !task.contains(' ') && !exception.contains(' ') => {
@@ -153,49 +153,91 @@ fn joined_lines(log: &Value) -> String {
 
 /// Reads everything about an incident. A source that fails leaves a gap; only the runtime's own failures end the task.
 pub(crate) async fn gather(desk: &Desk<'_>, incident: Incident, depth: Depth) -> Facts {
+    let estate = &desk.kit.estate;
     let mut facts = Facts::new(incident);
     let env = facts.incident.environment.clone();
-    let day = facts.incident.business_date.clone();
-    if let Some(run) = facts.incident.run_id.clone() {
-        let tail = if depth == Depth::First { LOG_LINES } else { LOG_LINES_DEEP };
-        read(desk, &mut facts, ("run", "get_run"), json!({ "run_id": run })).await;
-        read(desk, &mut facts, ("log", "get_log"), json!({ "run_id": run, "tail": tail })).await;
-    }
-    read(desk, &mut facts, ("schema", "compare_schema"), json!({ "environment": env })).await;
-    read(desk, &mut facts, ("upstream", "check_upstream"), json!({ "environment": env, "business_date": day })).await;
-    if let Ok(pipeline) = desk.kit.estate.pipeline(&facts.incident.pipeline) {
-        let args = json!({ "table": pipeline.landing, "environment": env, "business_date": day });
-        read(desk, &mut facts, ("profile", "profile_table"), args).await;
-    }
-    if let Some(table) = table_to_ask(&facts, depth) {
-        read(desk, &mut facts, ("privileges", "table_privileges"), json!({ "table": table, "environment": env })).await;
-    }
-    if depth == Depth::Second {
-        let args = json!({ "environment": env, "limit": HISTORY_RUNS });
-        read(desk, &mut facts, ("history", "list_runs"), args).await;
+    facts.situate(estate, depth);
+    for source in &estate.sources {
+        let args = match facts.question(source) {
+            Ok(Some(args)) => args,
+            Ok(None) => continue,
+            Err(why) => {
+                facts.miss(&source.name, &why);
+                continue;
+            }
+        };
+        match desk.reach.read(&estate.tool(&source.tool), args, Some(&env)).await {
+            Ok(answer) => facts.learn_from(source, answer),
+            Err(error) => facts.miss(&source.name, &error),
+        }
     }
     facts
 }
 
-async fn read(desk: &Desk<'_>, facts: &mut Facts, (source, tool): (&'static str, &str), args: Value) {
-    let env = facts.incident.environment.clone();
-    match desk.reach.read(&desk.kit.estate.tool(tool), args, Some(&env)).await {
-        Ok(answer) => facts.learn(source, answer),
-        Err(error) => facts.miss(source, &error),
-    }
-}
-
-/// The table whose privileges matter: the one the error names, if the pipeline writes it; at a second look the last one.
-fn table_to_ask(facts: &Facts, depth: Depth) -> Option<String> {
-    let error = facts.incident.error.as_deref().unwrap_or_default();
-    let named = TABLE_NAMED.as_ref().and_then(|regex| regex.captures(error)).and_then(|found| found.get(1));
-    let known = |name: &str| facts.incident.tables.iter().any(|table| table == name);
-    match named.map(|found| found.as_str()).filter(|name| known(name)) {
-        Some(name) => Some(name.to_owned()),
-        None if depth == Depth::Second || facts.incident.kind == Kind::RunFailed => {
-            facts.incident.tables.last().cloned()
+impl Facts {
+    /// What sources may use beside the incident. The day is only there when it is one, the pipeline when it is declared:
+    /// both become part of statements.
+    fn situate(&mut self, estate: &Estate, depth: Depth) {
+        let incident = &self.incident;
+        let day = Value::from(incident.business_date.clone());
+        if ParamKind::Date.holds(&day) {
+            self.names.insert("day".to_owned(), day);
         }
-        None => None,
+        self.names.insert("env".to_owned(), incident.environment.clone().into());
+        self.names.insert("depth".to_owned(), if depth == Depth::Second { "second" } else { "first" }.into());
+        let mut about = Map::new();
+        if let Ok(pipeline) = estate.pipeline(&incident.pipeline) {
+            about.clone_from(&pipeline.vars);
+            about.insert("name".to_owned(), incident.pipeline.clone().into());
+            about.insert("facts".to_owned(), json!(pipeline.facts));
+            about.extend(pipeline.landing.iter().map(|table| ("landing".to_owned(), Value::from(table.clone()))));
+        }
+        self.names.insert("pipeline".to_owned(), Value::Object(about));
+    }
+
+    /// The arguments of a source; `None` when it has nothing to say about this incident.
+    fn question(&self, source: &Source) -> Result<Option<Value>, TaskError> {
+        let mut names = self.names.clone();
+        let error = self.incident.error.as_deref().unwrap_or_default();
+        let groups = match &source.matches {
+            Some(pattern) => match pattern.0.captures(error) {
+                Some(groups) => Some(groups),
+                None => return Ok(None),
+            },
+            None => None,
+        };
+        let mut found = Map::new();
+        for (name, param) in &source.params {
+            let group = groups.as_ref().and_then(|groups| groups.name(name)).map(|group| group.as_str());
+            let (kind, value) = match param {
+                Param::Group(kind) => (kind, group.map(|text| kind.read(text))),
+                Param::From { is, from } => {
+                    (is, from.0.eval(&self.names).ok().filter(|value| !value.is_null()).map(Some))
+                }
+            };
+            match value {
+                None => {}
+                Some(Some(value)) if kind.holds(&value) => drop(found.insert(name.clone(), value)),
+                Some(_) => return Err(TaskError::invalid(format!("`{name}` is not {}", kind.word()))),
+            }
+        }
+        names.insert("found".to_owned(), Value::Object(found));
+        if source.when.as_ref().is_some_and(|when| when.0.eval_bool(&names) != Ok(true)) {
+            return Ok(None);
+        }
+        arguments(&format!("source `{}`", source.name), &source.args, &Value::Object(names)).map(Some)
+    }
+
+    fn learn_from(&mut self, source: &Source, answer: Answer) {
+        self.learn(&source.name, answer);
+        for (name, rule) in &source.gives {
+            // What an answer does not give, a remedy cannot use.
+            if let Ok(value) = rule.0.eval(&self.names)
+                && !value.is_null()
+            {
+                self.params.insert(name.clone(), value);
+            }
+        }
     }
 }
 

@@ -14,12 +14,18 @@ use crate::signature::{fingerprint, short, signature};
 pub enum Kind {
     /// The latest run of the day failed.
     RunFailed,
+    /// A pipeline's code cannot be read; none of its runs fails.
+    ImportError,
     /// A delivery lacks columns that the pipeline needs.
     SchemaChange,
     /// Nulls where the contract forbids them, or many more than usual.
     NullBurst,
     /// Far fewer rows than on the same weekdays before.
     VolumeDrop,
+    /// Values are distributed unlike the days before.
+    Drift,
+    /// A run does not get on.
+    Stuck,
     /// What people read is behind.
     Stale,
 }
@@ -29,9 +35,12 @@ impl Kind {
     pub fn word(self) -> &'static str {
         match self {
             Self::RunFailed => "run_failed",
+            Self::ImportError => "import_error",
             Self::SchemaChange => "schema_change",
             Self::NullBurst => "null_burst",
             Self::VolumeDrop => "volume_drop",
+            Self::Drift => "drift",
+            Self::Stuck => "stuck",
             Self::Stale => "stale",
         }
     }
@@ -86,8 +95,10 @@ pub(crate) struct Symptom {
     pub(crate) kind: Kind,
     pub(crate) severity: Severity,
     pub(crate) headline: String,
-    /// The run and its error, where a run failed.
-    pub(crate) run: Option<(String, String)>,
+    /// The run, where one failed or hangs.
+    pub(crate) run: Option<String>,
+    /// The error, where there is one.
+    pub(crate) error: Option<String>,
     pub(crate) evidence: Evidence,
 }
 
@@ -147,7 +158,7 @@ pub(crate) fn join(
     for ((day, pipeline), mut group) in groups {
         group.sort_by_key(|symptom| symptom.kind);
         let Some(first) = group.first().cloned() else { continue };
-        let (run_id, error) = first.run.clone().unzip();
+        let (run_id, error) = (first.run.clone(), first.error.clone());
         let subject = signature(error.as_deref().unwrap_or(""));
         let identity = fingerprint(&[&pipeline, environment, &day, first.kind.word(), &subject]);
         incidents.push(Incident {
@@ -198,7 +209,8 @@ mod tests {
             kind,
             severity: Severity::Medium,
             headline: "x".to_owned(),
-            run: error.map(|error| ("r1".to_owned(), error.to_owned())),
+            run: error.map(|_| "r1".to_owned()),
+            error: error.map(str::to_owned),
             evidence: Evidence { claim: "c".to_owned(), tool: "w.t".to_owned(), call: 0, excerpt: Value::Null },
         }
     }

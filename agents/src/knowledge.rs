@@ -152,6 +152,14 @@ impl Knowledge {
         self.causes.iter().flat_map(|cause| cause.remedies.iter().map(|remedy| (cause.id.as_str(), remedy.as_str())))
     }
 
+    /// Every source that evidence names, with the cause.
+    pub fn sources(&self) -> impl Iterator<Item = (&str, &str)> {
+        let of_causes =
+            self.causes.iter().flat_map(|cause| cause.evidence.iter().map(|check| (cause.id.as_str(), check)));
+        let ruled_out = self.ruled_out.iter().map(|check| ("ruled_out", check));
+        of_causes.chain(ruled_out).map(|(cause, check)| (cause, check.source.as_str()))
+    }
+
     /// The cause that explains the facts best, or "unknown" with what was ruled out.
     pub fn diagnose(&self, facts: &Facts) -> Diagnosis {
         let mut found: Vec<Candidate<'_>> =
@@ -352,9 +360,6 @@ fn compile_check(of: &str, text: CheckText) -> Result<Check, Broken> {
     let broken = |why: String| Broken::new(FILE, format!("cause `{of}`: {why}"));
     if !(0.0..1.0).contains(&text.weight) {
         return Err(broken(format!("weight {} must be at least 0 and below 1", text.weight)));
-    }
-    if !Facts::SOURCES.contains(&text.source.as_str()) {
-        return Err(broken(format!("there is no source `{}`; sources are {}", text.source, Facts::SOURCES.join(", "))));
     }
     let parse = |source: &str| Expr::parse(source).map_err(|error| broken(error.to_string()));
     Ok(Check {

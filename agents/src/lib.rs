@@ -24,13 +24,14 @@ mod reach;
 mod remediation;
 mod remedies;
 mod signature;
+mod survey;
 mod yaml;
 
 #[cfg(test)]
 mod tests;
 
 pub use diagnosis::{BlastRadius, Class, Diagnosis, Possible, Status, Transience};
-pub use estate::{Estate, Pipeline, Thresholds};
+pub use estate::{Estate, Param, Pattern, Pipeline, Probe, Read, Reruns, Rule, Source, Thresholds};
 pub use facts::Facts;
 pub use incident::{Evidence, Incident, Kind, Severity};
 pub use kit::Kit;

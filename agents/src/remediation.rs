@@ -6,22 +6,43 @@
 //! ```
 
 use runtime_core::error::TaskError;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tools::node::fill;
 
 use crate::desk::Desk;
 use crate::diagnosis::Diagnosis;
+use crate::facts::Facts;
 use crate::kit::Kit;
-use crate::remedies::Action;
+use crate::monitor::incident_of;
+use crate::remedies::{Action, ParamKind, rerun};
 
-/// Plans what to do about `diagnosis`; with `undo` it fills in the reversal of an act from `made` instead.
+/// Plans what to do about `diagnosis`; with `by_hand` it writes down the whole run that a person asked for, with `undo` it fills in the reversal of an act from `made` instead.
 pub(crate) fn remediate(desk: &Desk<'_>) -> Result<Value, TaskError> {
     if !desk.value("undo").is_null() {
         return reversal(desk.value("undo"), desk.value("made"));
     }
+    if desk.text("by_hand").is_some() {
+        return by_hand(desk);
+    }
     let diagnosis: Diagnosis = serde_json::from_value(desk.needed("diagnosis")?.clone())
         .map_err(|error| TaskError::invalid(format!("`diagnosis` is not what a diagnostic agent writes: {error}")))?;
     plan(desk.kit, &diagnosis)
+}
+
+/// The run that a person asked for: all of it, as the estate runs a pipeline again.
+fn by_hand(desk: &Desk<'_>) -> Result<Value, TaskError> {
+    let incident = incident_of(desk.needed("incident")?)?;
+    let facts = Facts::new(incident);
+    let estate = &desk.kit.estate;
+    for (name, kind) in [("pipeline", ParamKind::Identifier), ("day", ParamKind::Date)] {
+        if !facts.params.get(name).is_some_and(|value| kind.holds(value)) {
+            return Err(TaskError::invalid(format!("`{name}` of the incident is not {}: run it by hand", kind.word())));
+        }
+    }
+    let mut known = facts.params;
+    known.retain(|name, value| name != "run_id" || ParamKind::Run.holds(value));
+    known.insert("env".to_owned(), facts.incident.environment.into());
+    rerun(estate, &known, &Map::from_iter([("only_failed".to_owned(), false.into())]))
 }
 
 /// The first declared remedy that can be filled in; escalation when there is none.

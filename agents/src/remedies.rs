@@ -11,13 +11,42 @@ use runtime_core::error::TaskError;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::estate::{Estate, render, render_text};
+use crate::estate::{Estate, Read, arguments, render_text};
 use crate::yaml::{Broken, read};
 
 /// File of the remedies in messages.
 const FILE: &str = "remedies";
 /// Longest identifier.
 const IDENTIFIER_BYTES_MAX: usize = 63;
+/// Schema and table.
+const RELATION_PARTS_MAX: usize = 2;
+/// Longest key of a record.
+const KEY_BYTES_MAX: usize = 64;
+/// Most keys of one parameter.
+const KEYS_MAX: usize = 1_000;
+/// Longest id of a run.
+const RUN_BYTES_MAX: usize = 250;
+/// Longest length of a type.
+const TYPE_BYTES_MAX: usize = 8;
+/// Types that a remedy may give a column.
+const TYPES: [&str; 16] = [
+    "text",
+    "character varying",
+    "integer",
+    "bigint",
+    "smallint",
+    "numeric",
+    "boolean",
+    "date",
+    "real",
+    "double precision",
+    "timestamp with time zone",
+    "timestamp without time zone",
+    "jsonb",
+    "json",
+    "uuid",
+    "interval",
+];
 
 /// What sort of thing a parameter is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -25,6 +54,16 @@ const IDENTIFIER_BYTES_MAX: usize = 63;
 pub enum ParamKind {
     /// A name of a table, column, account or pipeline.
     Identifier,
+    /// A table with its schema, or a table alone.
+    Relation,
+    /// A key of a record, a name or a number: letters, digits and `_ - . : +`.
+    Key,
+    /// Several keys.
+    Keys,
+    /// A type of a column, such as `numeric(12,2)`.
+    ColumnType,
+    /// The id of a run: a key that may also have `/` and `@`.
+    Run,
     /// A date such as 2013-01-24.
     Date,
     /// `SELECT`, `INSERT`, `UPDATE` or `DELETE`.
@@ -39,15 +78,44 @@ impl ParamKind {
         let text = value.as_str().unwrap_or_default();
         match self {
             Self::Identifier => is_identifier(text),
+            Self::Relation => {
+                text.split('.').count() <= RELATION_PARTS_MAX && !text.is_empty() && text.split('.').all(is_identifier)
+            }
+            Self::Key => is_key(text, "_-.:+", KEY_BYTES_MAX),
+            Self::Keys => value.as_array().is_some_and(|keys| {
+                !keys.is_empty() && keys.len() <= KEYS_MAX && keys.iter().all(|key| Self::Key.holds(key))
+            }),
+            Self::ColumnType => TYPES.iter().any(|known| {
+                let parens = text.strip_prefix(known).and_then(|rest| rest.strip_prefix('(')?.strip_suffix(')'));
+                text == *known
+                    || parens.is_some_and(|inner| {
+                        is_key(inner, ",", TYPE_BYTES_MAX) && inner.bytes().all(|b| b.is_ascii_digit() || b == b',')
+                    })
+            }),
+            Self::Run => is_key(text, "_-.:+/@", RUN_BYTES_MAX),
             Self::Date => text.len() == 10 && text.parse::<jiff::civil::Date>().is_ok(),
             Self::Privilege => matches!(text, "SELECT" | "INSERT" | "UPDATE" | "DELETE"),
             Self::Number => value.is_number(),
         }
     }
 
-    fn word(self) -> &'static str {
+    /// A text as a value of this kind; `None` if it is not of it.
+    pub(crate) fn read(self, text: &str) -> Option<Value> {
+        let value = match self {
+            Self::Number => serde_json::from_str(text).ok()?,
+            _ => Value::from(text),
+        };
+        self.holds(&value).then_some(value)
+    }
+
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Identifier => "a plain identifier",
+            Self::Relation => "a table name",
+            Self::Key => "a plain key",
+            Self::Keys => "a list of plain keys",
+            Self::ColumnType => "a type of a column",
+            Self::Run => "the id of a run",
             Self::Date => "a date",
             Self::Privilege => "a privilege",
             Self::Number => "a number",
@@ -60,6 +128,10 @@ fn is_identifier(text: &str) -> bool {
     text.len() <= IDENTIFIER_BYTES_MAX
         && chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
         && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+fn is_key(text: &str, also: &str, bytes_max: usize) -> bool {
+    !text.is_empty() && text.len() <= bytes_max && text.chars().all(|c| c.is_ascii_alphanumeric() || also.contains(c))
 }
 
 /// What a remedy is.
@@ -91,10 +163,11 @@ pub struct Remedy {
     #[serde(default)]
     act: Option<Act>,
     #[serde(default)]
-    verify: Option<Call>,
+    verify: Option<Read>,
     #[serde(default)]
-    undo: Option<Call>,
-    rerun: Rerun,
+    undo: Option<Read>,
+    /// What the estate's way to run again is told, such as where to begin.
+    rerun: Map<String, Value>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -103,20 +176,6 @@ struct Act {
     tool: String,
     args: Value,
     effect: EffectClass,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Call {
-    tool: String,
-    args: Value,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Rerun {
-    #[serde(default)]
-    from_task: Option<String>,
 }
 
 /// The declared remedies.
@@ -214,17 +273,19 @@ impl Remedy {
     /// # Errors
     /// If a declared template uses a name it does not have.
     pub fn calls(&self, estate: &Estate, params: &Map<String, Value>, env: &str) -> Result<Value, TaskError> {
-        let names = Value::Object(self.known(params, env));
-        let call = |call: &Option<Call>| match call {
-            Some(call) => {
-                Ok(json!({ "tool": estate.tool(&call.tool), "args": render("remedies", &call.args, &names)? }))
-            }
+        let mut names = self.known(params, env);
+        // What people declared of the pipeline needs no check: it is no stranger's text.
+        let declared = names.get("pipeline").and_then(Value::as_str).and_then(|name| estate.pipeline(name).ok());
+        names.insert("declared".to_owned(), Value::Object(declared.map(|p| p.vars.clone()).unwrap_or_default()));
+        let names = Value::Object(names);
+        let call = |call: &Option<Read>| match call {
+            Some(call) => estate.call("remedies", call, &names),
             None => Ok(json!({ "tool": null, "args": null })),
         };
         let act = match &self.act {
             Some(act) => json!({
                 "tool": estate.tool(&act.tool),
-                "args": render("remedies", &act.args, &names)?,
+                "args": arguments("remedies", &act.args, &names)?,
                 "env": env,
                 "effect": act.effect,
                 "verify": call(&self.verify)?,
@@ -236,30 +297,40 @@ impl Remedy {
     }
 
     fn rerun(&self, estate: &Estate, params: &Map<String, Value>, env: &str) -> Result<Value, TaskError> {
-        let text = |name: &str| params.get(name).and_then(Value::as_str).unwrap_or_default();
-        let (pipeline, day) = (text("pipeline"), text("day"));
-        let mut args = json!({ "pipeline": pipeline, "business_date": day, "environment": env });
-        if let (Some(task), Some(args)) = (&self.rerun.from_task, args.as_object_mut()) {
-            args.insert("from_task".to_owned(), task.clone().into());
-        }
-        let expected = params.get("expected_rows").and_then(Value::as_i64);
-        let sql = estate.pipeline(pipeline)?.proof(day, expected)?;
-        Ok(json!({
-            "tool": estate.tool("rerun_pipeline"),
-            "args": args,
-            "env": env,
-            "effect": EffectClass::Idempotent,
-            "verify": { "tool": estate.tool("query"), "args": { "sql": sql, "environment": env } },
-        }))
+        rerun(estate, &self.known(params, env), &self.rerun)
     }
 
     /// Only checked parameters can be used.
     fn known(&self, params: &Map<String, Value>, env: &str) -> Map<String, Value> {
         let mut known: Map<String, Value> =
             self.params.keys().filter_map(|name| Some((name.clone(), params.get(name)?.clone()))).collect();
+        // What every run again may need is checked here, so that no remedy has to declare it.
+        for (name, kind) in [("expected_rows", ParamKind::Number), ("run_id", ParamKind::Run)] {
+            if let Some(value) = params.get(name).filter(|value| kind.holds(value)) {
+                known.insert(name.to_owned(), value.clone());
+            }
+        }
         known.insert("env".to_owned(), env.into());
         known
     }
+}
+
+/// The call that runs a pipeline again, with the query that proves its day. `known` has `pipeline`, `day` and `env`.
+///
+/// # Errors
+/// If the pipeline is not declared, or a template uses a name it does not have.
+pub(crate) fn rerun(estate: &Estate, known: &Map<String, Value>, how: &Map<String, Value>) -> Result<Value, TaskError> {
+    let text = |name: &str| known.get(name).and_then(Value::as_str).unwrap_or_default();
+    let (pipeline, day, env) = (text("pipeline"), text("day"), text("env"));
+    let mut names = known.clone();
+    names.insert("rerun".to_owned(), Value::Object(how.clone()));
+    let way = if env == estate.live { &estate.rerun.live } else { &estate.rerun.trial };
+    let call = estate.call("estate: rerun", way, &Value::Object(names))?;
+    let sql = estate.pipeline(pipeline)?.proof(day, known.get("expected_rows").and_then(Value::as_i64))?;
+    let proof = estate.call("estate: proof", &estate.proof, &json!({ "sql": sql, "env": env }))?;
+    Ok(json!({
+        "tool": call["tool"], "args": call["args"], "env": env, "effect": EffectClass::Idempotent, "verify": proof,
+    }))
 }
 
 #[cfg(test)]
@@ -276,6 +347,19 @@ mod tests {
                 json!("dep_delay"),
                 vec![json!("a b"), json!("x'; DROP TABLE t; --"), json!(""), json!(1), json!("é")],
             ),
+            (
+                ParamKind::Relation,
+                json!("dw.fact_sales"),
+                vec![json!("dw."), json!("a.b.c"), json!("dw.fact sales"), json!("\"dw\".x"), json!("")],
+            ),
+            (ParamKind::Key, json!("PR-26.03:1+2"), vec![json!("a'b"), json!("a b"), json!(""), json!(7)]),
+            (ParamKind::Keys, json!(["1", "2"]), vec![json!([]), json!(["1", "2) OR (1=1"]), json!("1"), json!([1])]),
+            (
+                ParamKind::ColumnType,
+                json!("numeric(12,2)"),
+                vec![json!("numeric(12,2); DROP"), json!("text DEFAULT 1"), json!("numeric()"), json!("money")],
+            ),
+            (ParamKind::Run, json!("prod__2026-03-31__17"), vec![json!("a b"), json!("x'"), json!("")]),
             (
                 ParamKind::Date,
                 json!("2013-01-24"),

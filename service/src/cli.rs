@@ -136,6 +136,11 @@ impl App {
         Ok(config)
     }
 
+    /// The file that `--config` names.
+    pub(crate) fn named_config(&self) -> Option<&std::path::Path> {
+        self.common.config.as_deref()
+    }
+
     /// The store that was asked for.
     pub(crate) fn address(&self, config: &Config) -> Address {
         self.common.store.clone().unwrap_or_else(|| config.store.clone())

@@ -24,6 +24,8 @@ pub(crate) const FILE: &str = "interlock.yaml";
 const STORE_DEFAULT: &str = "sled:.interlock/store";
 /// Largest configuration in bytes.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// Largest file of knowledge in bytes.
+const KNOWLEDGE_BYTES_MAX: u64 = 1 << 20;
 /// Largest secret in bytes.
 const SECRET_BYTES_MAX: u64 = 1 << 16;
 
@@ -69,6 +71,8 @@ pub(crate) struct Config {
     pub(crate) lock: PathBuf,
     /// Folders and files with graphs that others refer to by name.
     pub(crate) graphs: Vec<PathBuf>,
+    /// What the agents know; `None` takes what ships.
+    pub(crate) knowledge: Option<Knowledge>,
     /// Who acts when nobody says otherwise.
     pub(crate) user: Option<String>,
     /// Keys that have no effect here.
@@ -109,6 +113,33 @@ impl KeyReference {
     }
 }
 
+/// Files with what the agents know about this installation.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Knowledge {
+    /// Pipelines, what is looked at, what a diagnosis rests on.
+    estate: PathBuf,
+    /// Known causes.
+    causes: PathBuf,
+    /// Declared remedies.
+    remedies: PathBuf,
+}
+
+impl Knowledge {
+    /// Reads the files and checks them against each other.
+    pub(crate) fn kit(&self) -> Result<agents::Kit, String> {
+        let read = |path: &Path| {
+            read_bounded(path, KNOWLEDGE_BYTES_MAX).map_err(|why| format!("knowledge {}: {why}", path.display()))
+        };
+        let (estate, causes, remedies) = (read(&self.estate)?, read(&self.causes)?, read(&self.remedies)?);
+        agents::Kit::from_yaml(&estate, &causes, &remedies).map_err(|broken| format!("knowledge: {broken}"))
+    }
+
+    fn beside(self, base: &Path) -> Self {
+        Self { estate: base.join(self.estate), causes: base.join(self.causes), remedies: base.join(self.remedies) }
+    }
+}
+
 /// What changes an environment allows.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -135,6 +166,7 @@ struct File {
     policy: Option<Spanned<RulePolicy>>,
     #[serde(default)]
     graphs: Vec<PathBuf>,
+    knowledge: Option<Knowledge>,
     user: Option<String>,
 }
 
@@ -179,6 +211,7 @@ impl Config {
             environments,
             lock: base.join(LOCK_FILE),
             graphs: file.graphs.into_iter().map(|path| base.join(path)).collect(),
+            knowledge: file.knowledge.map(|files| files.beside(base)),
             user: file.user,
             warnings,
         })
@@ -357,7 +390,7 @@ mod tests {
         check_error(
             "store: memory\nstorage: x\n",
             expect![[r#"
-            error: unknown field `storage`, expected one of store, encryption, mcpServers, servers, approvers, environments, policy, graphs, user
+            error: unknown field `storage`, expected one of store, encryption, mcpServers, servers, approvers, environments, policy, graphs, knowledge, user
              --> interlock.yaml:2:1
               |
             2 | storage: x

@@ -67,6 +67,7 @@ pub(crate) async fn run(app: &App, demonstration: Demonstration) -> Result<Exit,
         environments: Vec::new(),
         lock: folder.join(LOCK_FILE),
         graphs: Vec::new(),
+        knowledge: None,
         user: Some(who.user().to_owned()),
         warnings: Vec::new(),
     };

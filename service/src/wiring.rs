@@ -23,7 +23,7 @@ use tools::toolbox::ToolBox;
 
 use crate::answers::Who;
 use crate::call_as::{CALL_AS, CallAs};
-use crate::config::{Config, address_text};
+use crate::config::{Config, Knowledge, address_text};
 use crate::failure::Failure;
 use crate::graph_files::{GraphSet, Known};
 use crate::notices::OnStandardError;
@@ -81,7 +81,7 @@ impl Session {
             .policy(policy(&config))
             .kind("tool", Arc::new(ToolNode::new(Arc::clone(&tools))))
             .function(CALL_AS, Arc::new(CallAs(Arc::clone(&tools))))
-            .kind("agent", Arc::new(Agents::new(tools, notifier)))
+            .kind("agent", Arc::new(Agents::new(tools, notifier, config.knowledge.clone())))
             .kind("spawn", Arc::new(SpawnNode(Arc::clone(&nursery))))
             .build();
         nursery.open(engine.clone());
@@ -199,18 +199,22 @@ fn is_own(server: &ServerConfig) -> bool {
 pub(crate) struct Agents {
     tools: Arc<dyn ToolBox>,
     notifier: Arc<dyn Notifier>,
+    knowledge: Option<Knowledge>,
     node: OnceLock<Result<AgentNode, String>>,
 }
 
 impl Agents {
-    /// Agents with these tools and this way to reach people.
-    pub(crate) fn new(tools: Arc<dyn ToolBox>, notifier: Arc<dyn Notifier>) -> Self {
-        Self { tools, notifier, node: OnceLock::new() }
+    /// Agents with these tools, this way to reach people and this knowledge.
+    pub(crate) fn new(tools: Arc<dyn ToolBox>, notifier: Arc<dyn Notifier>, knowledge: Option<Knowledge>) -> Self {
+        Self { tools, notifier, knowledge, node: OnceLock::new() }
     }
 
     fn node(&self) -> &Result<AgentNode, String> {
         self.node.get_or_init(|| {
-            let kit = Kit::shipped().map_err(|error| error.to_string())?;
+            let kit = match &self.knowledge {
+                Some(files) => files.kit()?,
+                None => Kit::shipped().map_err(|error| error.to_string())?,
+            };
             Ok(AgentNode::new(Arc::clone(&self.tools), Arc::new(kit), Arc::clone(&self.notifier)))
         })
     }

@@ -1,7 +1,8 @@
-//! The one command of the repository: `cargo xtask test`, `tidy`, `bench`, `fuzz`.
+//! The one command of the repository: `cargo xtask test`, `tidy`, `bench`, `fuzz`, `airflow`.
 //!
 //! It runs other programs and reads the tree; it must never be a dependency of a crate that ships.
 
+mod airflow;
 mod bench;
 mod fuzz;
 mod shell;
@@ -30,6 +31,8 @@ enum Command {
     Bench(bench::Args),
     /// Run the fuzz targets under cargo-fuzz for a given time.
     Fuzz(fuzz::Args),
+    /// Run the ETL bot against a real Airflow 3 and PostgreSQL that are broken on command.
+    Airflow(airflow::Args),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Command::Tidy(args) => tidy::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Airflow(args) => airflow::run(&args),
     };
     match outcome {
         Ok(code) => code,

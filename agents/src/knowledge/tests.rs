@@ -314,12 +314,6 @@ fn an_entry_that_cannot_mean_what_it_says_is_refused() {
         error: unclosed group"#]],
     );
     check_refused(
-        &entry("prior: 0.5, signature: x, evidence: [{ source: moon, holds: 'true', weight: 0.1, claim: c }]"),
-        expect![
-            "causes: cause `a`: there is no source `moon`; sources are run, log, schema, upstream, privileges, profile, history"
-        ],
-    );
-    check_refused(
         &entry("prior: 0.5, signature: x, evidence: [{ source: log, holds: 'log ==', weight: 0.1, claim: c }]"),
         expect!["causes: cause `a`: unexpected end of input, expected expression (in `log ==`)"],
     );
@@ -327,4 +321,13 @@ fn an_entry_that_cannot_mean_what_it_says_is_refused() {
         &entry("prior: 0.5, signature: x, evidence: [{ source: log, holds: 'true', weight: 1.0, claim: c }]"),
         expect!["causes: cause `a`: weight 1 must be at least 0 and below 1"],
     );
+}
+
+#[test]
+fn evidence_from_a_source_that_nobody_declared_is_refused() {
+    let yaml = "causes: [{ id: a, class: transient, kinds: [run_failed], signature: x, prior: 0.5, summary: s, cause: c, evidence: [{ source: moon, holds: 'true', weight: 0.1, claim: c }], remedies: [] }]";
+    let (estate, remedies) = (crate::Estate::shipped().unwrap(), crate::Remedies::shipped().unwrap());
+    let broken = crate::Kit::new(estate, Knowledge::from_yaml(yaml).unwrap(), remedies).unwrap_err();
+    expect!["causes: cause `a`: there is no source `moon`; sources are run, log, schema, upstream, profile, privileges, history"]
+        .assert_eq(&broken.to_string());
 }

@@ -1,5 +1,6 @@
 //! Tests of the crate: the harness they share, and one module per area.
 
+mod airflow;
 mod faults;
 mod library;
 mod mcp;

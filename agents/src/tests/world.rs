@@ -146,17 +146,23 @@ impl World {
         wrap: impl FnOnce(AgentNode) -> Arc<dyn NodeKind>,
     ) -> Self {
         let store = Arc::new(checkpoints::open::memory(&checkpoints::open::OpenOptions::default()));
-        Self::over(store, tools, policy, wrap)
+        Self::over((store, Kit::shipped().unwrap()), tools, policy, wrap)
+    }
+
+    /// An engine over these tools whose agents know another estate.
+    pub(super) fn in_estate(kit: Kit, tools: Arc<dyn ToolBox>, policy: Arc<dyn Policy>) -> Self {
+        let store = Arc::new(checkpoints::open::memory(&checkpoints::open::OpenOptions::default()));
+        Self::over((store, kit), tools, policy, |agents| Arc::new(agents))
     }
 
     fn over(
-        store: Arc<dyn Store>,
+        (store, kit): (Arc<dyn Store>, Kit),
         tools: Arc<dyn ToolBox>,
         policy: Arc<dyn Policy>,
         wrap: impl FnOnce(AgentNode) -> Arc<dyn NodeKind>,
     ) -> Self {
         let notices = Arc::new(Collected::default());
-        let kit = Arc::new(Kit::shipped().unwrap());
+        let kit = Arc::new(kit);
         let engine = Engine::builder(store)
             .clock(Arc::new(Jumping(AtomicI64::new(1_700_000_000_000_000))))
             .policy(policy)
@@ -169,7 +175,8 @@ impl World {
     /// The process dies and another one begins, with nothing but the store.
     pub(super) fn restarted(self, tools: Arc<dyn ToolBox>) -> Self {
         let store = Arc::clone(self.engine.store());
-        let next = Self::over(store, tools, Arc::new(RulePolicy::etl_demo().unwrap()), |agents| Arc::new(agents));
+        let known = (store, Kit::shipped().unwrap());
+        let next = Self::over(known, tools, Arc::new(RulePolicy::etl_demo().unwrap()), |agents| Arc::new(agents));
         Self { thread: self.thread, ..next }
     }
 

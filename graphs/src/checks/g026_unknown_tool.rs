@@ -24,7 +24,8 @@ pub(crate) fn check(cx: &Cx<'_>, findings: &mut Vec<Finding>) {
                 }
             }
             KindSpec::Agent { tools: patterns, .. } => {
-                for pattern in patterns {
+                // `*.query` permits the tool of whatever server an installation has; it need not have one.
+                for pattern in patterns.iter().filter(|pattern| !pattern.text.starts_with("*.")) {
                     if !tools.iter().any(|tool| matches(&pattern.text, tool)) {
                         findings.push(unknown(pattern.span, &pattern.text, &tools));
                     }

@@ -9,6 +9,7 @@ use serde_json::json;
 use sql_server::config::Config;
 use sql_server::guard::{self, Environment, Facts, Verdict};
 use tokio_util::sync::CancellationToken;
+use tools::servers::airflow;
 use tools::servers::http::{ENDPOINT, HttpOptions, HttpServer, ServerHandler};
 use tools::servers::sandbox::{SandboxServer, ServeOptions, Surface, serve_stdio};
 
@@ -39,6 +40,14 @@ enum McpCommand {
         #[arg(long, value_name = "ADDRESS")]
         http: Option<SocketAddr>,
     },
+    /// An Apache Airflow 3: runs, logs and sources; clear, trigger, pause and pools
+    ///
+    /// `--config FILE` is the server's own file here: address, accounts, environments. Passwords come from the environment
+    /// variables that it names.
+    #[command(
+        after_help = "Example (an entry of mcpServers in any MCP client):\n  {\"airflow\": {\"command\": \"interlock\", \"args\": [\"mcp\", \"airflow\", \"--config\", \"airflow.yaml\"], \"env\": {\"AIRFLOW_READ_PASSWORD\": \"…\"}}}"
+    )]
+    Airflow,
     Sql(Sql),
 }
 
@@ -85,16 +94,21 @@ fn environment(text: &str) -> Result<Environment, String> {
 pub(crate) async fn run(args: Mcp, app: &App) -> Result<Exit, Failure> {
     match args.command {
         McpCommand::Sandbox { dir, operator, http } => sandbox(dir, operator, http).await,
-        McpCommand::Sql(Sql { command }) => {
-            let file = app.common.config.as_deref();
+        McpCommand::Airflow => {
             let file =
-                file.ok_or_else(|| Failure::usage("mcp sql: name the file with the connections: --config FILE"))?;
+                app.named_config().ok_or_else(|| Failure::usage("mcp airflow: name its file with --config FILE"))?;
+            serve_airflow(file).await
+        }
+        McpCommand::Sql(Sql { command }) => {
+            let file = app
+                .named_config()
+                .ok_or_else(|| Failure::usage("mcp sql: name the file with the connections: --config FILE"))?;
             sql(file, command, app).await
         }
     }
 }
 
-async fn sandbox(dir: Option<PathBuf>, operator: bool, http: Option<SocketAddr>) -> Result<Exit, Failure> {
+async fn sandbox(dir: PathBuf, operator: bool, http: Option<SocketAddr>) -> Result<Exit, Failure> {
     let surface = if operator { Surface::Operator } else { Surface::Agent };
     let failed = |error: String| Failure::failed(format!("mcp sandbox: {error}"));
     let options = ServeOptions { dir, surface };
@@ -105,6 +119,12 @@ async fn sandbox(dir: Option<PathBuf>, operator: bool, http: Option<SocketAddr>)
             serve_http(listen, move || server.clone()).await.map_err(|error| failed(error.to_string()))?;
         }
     }
+    Ok(Exit::Done)
+}
+
+async fn serve_airflow(file: &Path) -> Result<Exit, Failure> {
+    let config = airflow::Config::load(file).map_err(|error| Failure::usage(format!("mcp airflow: {error}")))?;
+    airflow::serve_stdio(config).await.map_err(|error| Failure::failed(format!("mcp airflow: {error}")))?;
     Ok(Exit::Done)
 }
 
