@@ -24,6 +24,7 @@ mod era;
 mod error;
 mod flood;
 mod front;
+pub mod fuzz;
 mod inventory;
 pub mod limits;
 mod lines;
