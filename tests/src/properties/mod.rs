@@ -1,5 +1,6 @@
-//! Properties over random graphs: crashes anywhere, every order of completion, the same run twice, calls made once.
+//! Properties over random graphs: crashes anywhere, every order of completion, the same run twice, calls made once, stale owners.
 
 mod crash_anywhere;
 mod graphs_drawn;
 mod orders;
+mod stale_engines;
