@@ -1,9 +1,10 @@
-//! The one command of the repository: `cargo xtask test`, `tidy`, `bench`, `fuzz`.
+//! The one command of the repository: `cargo xtask test`, `tidy`, `bench`, `fuzz`, `guarantees`.
 //!
 //! It runs other programs and reads the tree; it must never be a dependency of a crate that ships.
 
 mod bench;
 mod fuzz;
+mod guarantees;
 mod shell;
 mod test;
 mod tidy;
@@ -30,6 +31,8 @@ enum Command {
     Bench(bench::Args),
     /// Run the fuzz targets under cargo-fuzz for a given time.
     Fuzz(fuzz::Args),
+    /// Write the figures of the last test run into docs/guarantees.md.
+    Guarantees(guarantees::Args),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Command::Tidy(args) => tidy::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Guarantees(args) => guarantees::run(&args),
     };
     match outcome {
         Ok(code) => code,
