@@ -37,7 +37,7 @@ start: step
 const ASK_EVERY: u64 = 4;
 
 /// How long a call is under way: kills must fall before it, in it and after it.
-const CALL_TAKES: Duration = Duration::from_millis(2);
+const CALL_TAKES: Duration = Duration::from_millis(6);
 
 type Ledger = Arc<Mutex<std::fs::File>>;
 

@@ -147,12 +147,13 @@ pub(crate) fn check(text: &str) -> Result<Figures, String> {
                 figures.kills_at.count(&phases);
                 continue;
             }
-            "ack" => figures.acks += 1,
             "once" | "idem" => figures.calls += 1,
             "doubt" => figures.surfaced += 1,
             _ => {}
         }
         let seen = threads.entry(number(1)).or_default();
+        // Every superstep counts once, however many listen.
+        figures.acks += u64::from(word == "ack" && number(2) > seen.acked);
         let key = fields.get(3).copied().unwrap_or("");
         seen.line(word, number(2), key).map_err(|why| format!("thread {}: {why}: {line}", number(1)))?;
     }
