@@ -82,15 +82,13 @@ async fn look(kind: &str, folder: &Path) -> Result<(), bool> {
         false
     })?;
     let findings = store.check().await.map_err(|_| false);
-    for id in ["a", "b"] {
-        if let Some(n) = said(&*store, id).await {
-            // An older state is no state that nobody wrote, but then the check must say that something is missing.
-            let is_whole = n == json!(RECORDS);
-            assert!(
-                is_whole || !matches!(&findings, Ok(found) if found.is_empty()),
-                "thread {id} lost records in silence: {n}"
-            );
-        }
+    // `b` was in the log only when its process died: a log whose end is damaged looks like one whose end was never written.
+    if let Some(n) = said(&*store, "a").await {
+        let is_whole = n == json!(RECORDS);
+        assert!(
+            is_whole || !matches!(&findings, Ok(found) if found.is_empty()),
+            "a thread lost records in silence: {n}"
+        );
     }
     drop(store.close().await);
     match findings {
