@@ -41,6 +41,7 @@ pub(crate) fn build(cx: &Cx<'_>, source: &Arc<Source>) -> Option<CompiledGraph> 
         node_by_name,
         start: build_routing(cx, &spec.start)?,
         limits: spec.limits,
+        budget: spec.budget.clone(),
         input_schema: spec.input.as_ref().map(compiled),
         output: spec.output.as_ref().map(|names| names.iter().map(|name| name.text.clone()).collect()),
         retention: spec.retention.clone(),

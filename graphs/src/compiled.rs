@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::node::{ChannelIx, Node, NodeIx, Routing};
+use crate::node::{Budget, ChannelIx, Node, NodeIx, Routing};
 use crate::schema::Schema;
 use crate::source::Source;
 
@@ -25,6 +25,7 @@ pub struct CompiledGraph {
     pub(crate) waiters: Vec<Vec<NodeIx>>,
     pub(crate) start: Routing,
     pub(crate) limits: Limits,
+    pub(crate) budget: Option<Budget>,
     pub(crate) input_schema: Option<Schema>,
     pub(crate) output: Option<Vec<String>>,
     pub(crate) retention: Retention,
@@ -202,6 +203,11 @@ impl CompiledGraph {
     /// Bounds of a run.
     pub fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// What all nodes together may spend.
+    pub fn budget(&self) -> Option<&Budget> {
+        self.budget.as_ref()
     }
 
     /// What the input of a thread must satisfy.

@@ -128,6 +128,7 @@ pub(crate) static GRAPH: Table = Table {
         required("nodes", Shape::MapOf(&NODE), "The nodes. Their order decides the order of writes."),
         required("start", Shape::Routing, "Where a run starts."),
         key("limits", Shape::Table(&LIMITS), "Bounds of a run."),
+        key("budget", Shape::Table(&BUDGET), "What all nodes together may spend."),
         key("retention", Shape::Table(&RETENTION), "How long checkpoints are kept."),
         key("tests", Shape::ListOf(&TEST), "Tests that `interlock test` runs."),
         key("metadata", Shape::Object, "Free data for tools and people."),

@@ -55,6 +55,35 @@ impl Schema {
         }
     }
 
+    /// The properties it lists, when that list is all it says about an object's keys: with none of the keywords that
+    /// speak of further keys, a key outside the list is more likely a slip than a wish.
+    pub fn listed_properties(&self) -> Option<impl Iterator<Item = &str>> {
+        const ABOUT_OTHER_KEYS: [&str; 12] = [
+            "additionalProperties",
+            "allOf",
+            "anyOf",
+            "dependentSchemas",
+            "else",
+            "if",
+            "not",
+            "oneOf",
+            "patternProperties",
+            "propertyNames",
+            "then",
+            "unevaluatedProperties",
+        ];
+        let root = self.json.as_object()?;
+        let named = root.get("$ref").and_then(Value::as_str).and_then(|target| target.strip_prefix('#'));
+        let shape = match named {
+            Some(pointer) => self.json.pointer(pointer)?.as_object()?,
+            None => root,
+        };
+        if ABOUT_OTHER_KEYS.iter().any(|keyword| shape.contains_key(*keyword)) || shape.contains_key("$ref") {
+            return None;
+        }
+        Some(shape.get("properties")?.as_object()?.keys().map(String::as_str))
+    }
+
     /// The schema, with every named schema it refers to under `schemas`.
     pub fn json(&self) -> &Value {
         &self.json

@@ -23,6 +23,7 @@ pub struct GraphSpec {
     pub(crate) nodes: Vec<NodeSpec>,
     pub(crate) start: RoutingSpec,
     pub(crate) limits: Limits,
+    pub(crate) budget: Option<Budget>,
     pub(crate) retention: Retention,
     pub(crate) tests: Vec<TestSpec>,
     pub(crate) metadata: Value,

@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use graphs::{CompiledGraph, EffectClass, Node};
 use parking_lot::Mutex;
+use runtime_core::deep::bounded;
 use runtime_core::effect::{Dispatch, Verdict};
 use runtime_core::error::{ErrorClass, TaskError};
 use runtime_core::event::{CallRequest, Event, Probe, Question, Said, Token};
 use runtime_core::ids::{CallIx, Name, RunId, TaskId, ThreadId};
+use runtime_core::interlocks::budget::Cost;
 use runtime_core::record::{Answer, CallKind, CallOutcome};
 use runtime_core::scope::TaskScope;
 use serde_json::{Map, Value};
@@ -47,12 +49,14 @@ pub struct CallSpec {
     pub env: Option<Name>,
     /// Role of the agent that asks.
     pub role: Option<Name>,
+    /// What it costs at most; reserved before it is made.
+    pub worst: Cost,
 }
 
 impl CallSpec {
     /// A call without environment or role.
     pub fn new(kind: CallKind, target: &str, args: Value, effect: EffectClass) -> Self {
-        Self { kind, target: target.into(), args, effect, env: None, role: None }
+        Self { kind, target: target.into(), args, effect, env: None, role: None, worst: Cost::FREE }
     }
 }
 
@@ -63,6 +67,19 @@ pub struct Permit {
     pub key: String,
     /// The arguments to send: as asked, or as edited by an approver.
     pub args: Arc<Value>,
+    /// Where the call says what it really cost.
+    pub meter: Meter,
+}
+
+/// What a call really cost. One that says nothing has cost its worst case.
+#[derive(Debug, Clone, Default)]
+pub struct Meter(Arc<Mutex<Option<Cost>>>);
+
+impl Meter {
+    /// Says what was spent; the last word counts.
+    pub fn spent(&self, cost: Cost) {
+        *self.0.lock() = Some(cost);
+    }
 }
 
 impl Context {
@@ -179,7 +196,8 @@ impl Context {
         PFut: Future<Output = Probe> + Send,
     {
         let ix = self.next_ix();
-        let args = Arc::new(spec.args);
+        let args = Arc::new(bounded(spec.args, &format!("arguments of `{}`", spec.target))?);
+        let target = spec.target.clone();
         let request = CallRequest {
             kind: spec.kind,
             target: spec.target,
@@ -188,6 +206,7 @@ impl Context {
             env: spec.env,
             role: spec.role,
             can_probe: probe.is_some(),
+            worst: spec.worst,
         };
         let (task, token) = self.ids();
         let mut probe = probe;
@@ -198,11 +217,18 @@ impl Context {
                 Verdict::Recorded(CallOutcome::Err(error)) => return Err(error),
                 Verdict::Perform { key, args: permitted } => {
                     let args = if permitted.is_null() { Arc::clone(&args) } else { permitted };
-                    return self.perform(ix, make(Permit { key, args })).await;
+                    let meter = Meter::default();
+                    let made = make(Permit { key, args, meter: meter.clone() });
+                    return self.perform(ix, &target, (made, meter)).await;
                 }
                 Verdict::Probe { key } => {
                     let found = match probe.take() {
-                        Some(probe) => probe(key).await,
+                        Some(probe) => match probe(key).await {
+                            Probe::Happened(result) => {
+                                Probe::Happened(bounded(result, &format!("result of `{target}`"))?)
+                            }
+                            found => found,
+                        },
                         None => Probe::Unknown,
                     };
                     event = Event::Probed { task, token, ix, found };
@@ -217,14 +243,17 @@ impl Context {
     async fn perform(
         &self,
         ix: CallIx,
-        made: impl Future<Output = Result<Value, TaskError>>,
+        target: &str,
+        call: (impl Future<Output = Result<Value, TaskError>>, Meter),
     ) -> Result<Arc<Value>, TaskError> {
-        let outcome = match made.await {
+        let (made, meter) = call;
+        let outcome = match made.await.and_then(|value| bounded(value, &format!("result of `{target}`"))) {
             Ok(value) => CallOutcome::Ok(Arc::new(value)),
             Err(error) => CallOutcome::Err(error),
         };
         let (task, token) = self.ids();
-        self.send(Event::CallDone { task, token, ix, outcome: outcome.clone() }).await?;
+        let spent = *meter.0.lock();
+        self.send(Event::CallDone { task, token, ix, outcome: outcome.clone(), spent }).await?;
         match outcome {
             CallOutcome::Ok(value) => Ok(value),
             CallOutcome::Err(error) => Err(error),
@@ -233,7 +262,8 @@ impl Context {
 
     /// Asks people. Returns when the question was answered, perhaps in another process; while it is open the node does not
     /// exist, so there is nothing to catch. `None` when it expired.
-    pub async fn ask(&self, question: Question) -> Result<Option<Answer>, TaskError> {
+    pub async fn ask(&self, mut question: Question) -> Result<Option<Answer>, TaskError> {
+        question.payload = bounded(question.payload, &format!("payload of question `{}`", question.title))?;
         let ix = self.next_ix();
         let (task, token) = self.ids();
         match self.ask_run(ix, Event::QuestionAsked { task, token, ix, question: Box::new(question) }).await? {
@@ -251,12 +281,15 @@ impl Context {
 
     /// Streams a custom event.
     pub async fn emit(&self, value: Value) -> Result<(), TaskError> {
+        let value = bounded(value, "a custom event")?;
         let (task, token) = self.ids();
         self.send(Event::Said { task, token, said: Said::Custom(value) }).await
     }
 
     /// Streams a message or a chunk of one, with metadata.
     pub async fn message(&self, message: Value, metadata: Value) -> Result<(), TaskError> {
+        let (message, metadata) = (bounded(message, "a message"), bounded(metadata, "metadata of a message"));
+        let (message, metadata) = (message?, metadata?);
         let (task, token) = self.ids();
         self.send(Event::Said { task, token, said: Said::Message(message, metadata) }).await
     }

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::context::{Context, Waiting};
 use crate::engine::{Ended, Services};
+use crate::interlocks;
 use crate::ports::store::StoreError;
 use crate::subscribers::Subscribers;
 
@@ -66,7 +67,10 @@ pub enum EngineFault {
     Stopped,
 }
 
-type NodeDone = (TaskId, Token, Option<Result<NodeOutput, TaskError>>);
+type NodeDone = (TaskId, Token, Result<NodeOutput, TaskError>);
+
+/// A node at work.
+type Work = BoxFuture<'static, NodeDone>;
 
 /// Drives one thread until it is parked.
 pub(crate) struct Driver {
@@ -75,10 +79,14 @@ pub(crate) struct Driver {
     requests: mpsc::Receiver<Request>,
     node_events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
     waiting: Waiting,
-    nodes: FuturesUnordered<BoxFuture<'static, NodeDone>>,
+    /// Nodes that were handed over and have not begun.
+    fresh: VecDeque<(TaskId, Token, Work)>,
+    /// Nodes that began and wait for something.
+    nodes: FuturesUnordered<Abortable<Work>>,
     /// Nodes that returned: what they sent before they returned is handled first.
     finished: VecDeque<NodeDone>,
-    aborts: BTreeMap<TaskId, (Token, AbortHandle)>,
+    /// The dispatch of each node that has not returned; with a handle once it waits.
+    aborts: BTreeMap<TaskId, (Token, Option<AbortHandle>)>,
     lookups: FuturesUnordered<BoxFuture<'static, Event>>,
     commit: Option<BoxFuture<'static, Result<Seq, StoreError>>>,
     timers: BTreeSet<(Timestamp, LiveTimer)>,
@@ -104,6 +112,7 @@ impl Driver {
             requests,
             node_events: mpsc::channel(NODE_EVENTS_MAX),
             waiting: Waiting::default(),
+            fresh: VecDeque::new(),
             nodes: FuturesUnordered::new(),
             finished: VecDeque::new(),
             aborts: BTreeMap::new(),
@@ -163,10 +172,14 @@ impl Driver {
             return Some(Ok(Some(event)));
         }
         if let Some(done) = self.finished.pop_front() {
-            return Some(Ok(self.node_done(done)));
+            return Some(Ok(Some(self.node_done(done))));
+        }
+        if let Some((task, token, work)) = self.fresh.pop_front() {
+            self.begin(task, token, work);
+            return Some(Ok(None));
         }
         if let Some(Some(done)) = self.nodes.next().now_or_never() {
-            self.finished.push_back(done);
+            self.finished.extend(done);
             return Some(Ok(None));
         }
         if let Some(Some(event)) = self.lookups.next().now_or_never() {
@@ -189,7 +202,7 @@ impl Driver {
             }
             Some(event) = self.node_events.1.recv() => Ok(Some(event)),
             Some(done) = self.nodes.next(), if !self.nodes.is_empty() => {
-                self.finished.push_back(done);
+                self.finished.extend(done);
                 Ok(None)
             }
             Some(event) = self.lookups.next(), if !self.lookups.is_empty() => Ok(Some(event)),
@@ -215,8 +228,10 @@ impl Driver {
     fn may_park(&self) -> bool {
         self.run.is_parked()
             && self.commit.is_none()
+            && self.fresh.is_empty()
             && self.nodes.is_empty()
             && self.finished.is_empty()
+            && self.lookups.is_empty()
             && self.replies.is_empty()
             && self.subscribers.is_empty()
     }
@@ -228,14 +243,14 @@ impl Driver {
         }
     }
 
-    fn node_done(&mut self, done: NodeDone) -> Option<Event> {
+    fn node_done(&mut self, done: NodeDone) -> Event {
         let (task, token, result) = done;
         if self.aborts.get(&task).is_some_and(|(known, _)| *known == token) {
             self.aborts.remove(&task);
         }
-        match result? {
-            Ok(output) => Some(Event::TaskDone { task, token, output: Box::new(output) }),
-            Err(error) => Some(Event::TaskBroke { task, token, error }),
+        match result {
+            Ok(output) => Event::TaskDone { task, token, output: Box::new(output) },
+            Err(error) => Event::TaskBroke { task, token, error },
         }
     }
 
@@ -298,6 +313,14 @@ impl Driver {
                 };
                 self.lookups.push(look.boxed());
             }
+            Effect::Clear(asked) => {
+                let (store, now) = (Arc::clone(&self.services.store), self.services.clock.now());
+                self.lookups.push(interlocks::clear(store, now, self.run.thread().clone(), *asked).boxed());
+            }
+            Effect::Tell(ended) => {
+                let (store, now) = (Arc::clone(&self.services.store), self.services.clock.now());
+                self.lookups.push(interlocks::tell(store, now, self.run.thread().clone(), *ended).boxed());
+            }
             Effect::CachePut { key, value, expires } => self.services.cache.put(key, value, expires),
             Effect::CacheRelease { key } => self.services.cache.release(&key),
             Effect::SetTimer { timer, at } => drop(self.timers.insert((at, timer))),
@@ -331,20 +354,28 @@ impl Driver {
                 Err(error) => Err(error),
             }
         };
-        let (handle, registration) = AbortHandle::new_pair();
-        self.aborts.insert(task, (token, handle));
-        let guarded = std::panic::AssertUnwindSafe(Abortable::new(work, registration)).catch_unwind();
-        let done = guarded.map(move |result| match result {
-            Ok(Ok(result)) => (task, token, Some(result)),
-            Ok(Err(_aborted)) => (task, token, None),
-            Err(panic) => (task, token, Some(Err(panicked(&*panic)))),
-        });
-        self.nodes.push(done.boxed());
+        let guarded = std::panic::AssertUnwindSafe(work).catch_unwind();
+        let done = guarded.map(move |result| (task, token, result.unwrap_or_else(|panic| Err(panicked(&*panic)))));
+        self.aborts.insert(task, (token, None));
+        self.fresh.push_back((task, token, done.boxed()));
+    }
+
+    /// Runs a node up to its first wait. Most nodes of code never wait: they need no place among those that do.
+    fn begin(&mut self, task: TaskId, token: Token, mut work: Work) {
+        let Some((_, abort)) = self.aborts.get_mut(&task).filter(|(known, _)| *known == token) else { return };
+        match (&mut work).now_or_never() {
+            Some(done) => self.finished.push_back(done),
+            None => {
+                let (handle, registration) = AbortHandle::new_pair();
+                *abort = Some(handle);
+                self.nodes.push(Abortable::new(work, registration));
+            }
+        }
     }
 
     fn abort(&mut self, task: TaskId, token: Token) {
         if self.aborts.get(&task).is_some_and(|(known, _)| *known == token)
-            && let Some((_, handle)) = self.aborts.remove(&task)
+            && let Some((_, Some(handle))) = self.aborts.remove(&task)
         {
             handle.abort();
         }

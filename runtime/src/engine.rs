@@ -172,7 +172,7 @@ impl EngineBuilder {
 #[derive(Clone)]
 pub struct Engine {
     services: Arc<Services>,
-    threads: Arc<Mutex<BTreeMap<ThreadId, mpsc::Sender<Request>>>>,
+    pub(crate) threads: Arc<Mutex<BTreeMap<ThreadId, mpsc::Sender<Request>>>>,
     tracker: TaskTracker,
 }
 
@@ -576,7 +576,7 @@ impl Engine {
         Ok(Running { thread, run, ended })
     }
 
-    async fn command(&self, thread: &ThreadId, command: Command) -> Result<Reply, EngineFault> {
+    pub(crate) async fn command(&self, thread: &ThreadId, command: Command) -> Result<Reply, EngineFault> {
         self.ask(thread, command, (None, None)).await
     }
 
@@ -659,7 +659,7 @@ impl Engine {
         for frame in state.frames.values() {
             self.services.graphs.fetch(&*self.services.store, &frame.digest).await?;
         }
-        if let Some(digest) = &state.digest {
+        for digest in state.digest.iter().chain(state.links.values()) {
             self.services.graphs.fetch(&*self.services.store, digest).await?;
         }
         Ok(Run::new(Parts {

@@ -8,11 +8,12 @@ mod driver;
 pub mod engine;
 mod graphs_loaded;
 pub mod history;
+pub mod interlocks;
 pub mod ports;
 mod subscribers;
 pub mod view;
 
-pub use context::{CallSpec, Context, Permit};
+pub use context::{CallSpec, Context, Meter, Permit};
 pub use driver::EngineFault;
 pub use engine::{Ended, Engine, EngineBuilder, Running, Start};
 pub use ports::node::{NodeFn, NodeKind};

@@ -5,7 +5,7 @@
 
 use runtime_core::channels::{self, Change};
 use runtime_core::ids::{CheckpointId, Name, Ns, TaskId, Timestamp};
-use runtime_core::record::{Interrupt, PlannedTask, Source};
+use runtime_core::record::{Interrupt, PlannedTask};
 use runtime_core::state::{Frame, TaskState, TaskStatus, ThreadState};
 use runtime_core::stream;
 use serde_json::Value;
@@ -33,6 +33,8 @@ pub struct StateView {
     pub source: &'static str,
     /// Number of the superstep.
     pub step: i64,
+    /// Checkpoints of the frames around this one, by namespace; empty for the root and for views of the past.
+    pub parents: Value,
     /// When the checkpoint was made.
     pub at: Timestamp,
 }
@@ -79,6 +81,7 @@ pub fn live_in(state: &ThreadState, ns: &str) -> Option<StateView> {
         next: zip(frame).filter_map(unfinished).collect(),
         interrupts: tasks.iter().flat_map(|task| task.interrupts.clone()).collect(),
         tasks,
+        parents: stream::parents(state, ns),
         ..frame_view(ns, frame)
     })
 }
@@ -114,8 +117,9 @@ fn frame_view(ns: &Ns, frame: &Frame) -> StateView {
         interrupts: Vec::new(),
         checkpoint: frame.checkpoint,
         parent: frame.parent,
-        source: source_word(frame.source),
+        source: frame.source.word(),
         step: frame.step,
+        parents: Value::Object(serde_json::Map::new()),
         at: frame.at,
     }
 }
@@ -153,13 +157,4 @@ fn values_with(frame: &Frame, tasks: &[TaskState]) -> Value {
         channels::apply(&mut now, &written, 0);
     }
     channels::values(&now)
-}
-
-fn source_word(source: Source) -> &'static str {
-    match source {
-        Source::Input => "input",
-        Source::Loop => "loop",
-        Source::Update => "update",
-        Source::Fork => "fork",
-    }
 }

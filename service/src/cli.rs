@@ -2,6 +2,8 @@
 
 mod answer;
 mod audit;
+mod breakers;
+mod budgets;
 mod cancel;
 mod check;
 mod completions;
@@ -93,6 +95,8 @@ enum Command {
     Interrupts(interrupts::Interrupts),
     Answer(answer::Answer),
     Resume(resume::Resume),
+    Breakers(breakers::Breakers),
+    Budgets(budgets::Budgets),
     Signal(signal::Signal),
     Cancel(cancel::Cancel),
     Delete(delete::Delete),
@@ -233,6 +237,8 @@ fn dispatch(command: Command, app: &App) -> Result<Exit, Failure> {
         Command::Interrupts(args) => on_runtime(interrupts::run(args, app)),
         Command::Answer(args) => on_runtime(answer::run(args, app)),
         Command::Resume(args) => on_runtime(resume::run(args, app)),
+        Command::Breakers(args) => on_runtime(breakers::run(args, app)),
+        Command::Budgets(args) => on_runtime(budgets::run(args, app)),
         Command::Signal(args) => on_runtime(signal::run(args, app)),
         Command::Cancel(args) => on_runtime(cancel::run(args, app)),
         Command::Delete(args) => on_runtime(delete::run(args, app)),

@@ -52,12 +52,14 @@ pub(crate) struct Failure {
     pub(crate) help: Option<String>,
     /// Diagnostics of a file, for machines; the message holds them for people.
     pub(crate) diagnostics: Option<Value>,
+    /// What refused it, for machines.
+    pub(crate) code: Option<&'static str>,
 }
 
 impl Failure {
     /// It was tried and failed.
     pub(crate) fn failed(message: impl Into<String>) -> Self {
-        Self { exit: Exit::Failed, message: message.into(), help: None, diagnostics: None }
+        Self { exit: Exit::Failed, message: message.into(), help: None, diagnostics: None, code: None }
     }
 
     /// It was asked for wrongly.
@@ -88,6 +90,7 @@ impl Failure {
     pub(crate) fn json(&self) -> Value {
         json!({"error": {
             "kind": self.exit.word(),
+            "code": self.code,
             "exit_code": self.exit as u8,
             "message": self.message.trim_end(),
             "help": self.help,
@@ -123,8 +126,8 @@ impl From<EngineFault> for Failure {
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
-        let message = refusal.to_string();
-        match refusal {
+        let (message, code) = (refusal.to_string(), Some(refusal.code()));
+        let failure = match refusal {
             Refusal::Invalid(_) => Self::usage(message),
             Refusal::Busy { .. } => {
                 Self::failed(message).help("a process that died left it behind? `interlock recover` finishes it")
@@ -133,7 +136,8 @@ impl From<Refusal> for Failure {
                 Self::failed(message).help("`interlock interrupts` lists the open questions")
             }
             _ => Self::failed(message),
-        }
+        };
+        Self { code, ..failure }
     }
 }
 

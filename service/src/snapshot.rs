@@ -99,6 +99,7 @@ fn timers(state: &ThreadState) -> Value {
         TimerKey::Retry(_) => "retry",
         TimerKey::Wait(_) => "wait",
         TimerKey::Expire(_) => "expire",
+        TimerKey::Settle => "settle",
     };
     state.timers.iter().map(|(key, at)| json!({"kind": word(key), "at": at.to_string()})).collect()
 }
@@ -119,7 +120,7 @@ fn shown(thread: &ThreadId, view: &StateView, inside: Option<(&ThreadState, usiz
         "next": view.next,
         "config": config(view.checkpoint),
         "parent_config": view.parent.map(config),
-        "metadata": {"source": view.source, "step": view.step},
+        "metadata": {"source": view.source, "step": view.step, "parents": view.parents},
         "created_at": view.at.to_string(),
         "tasks": tasks,
         "interrupts": view.interrupts.iter().map(show_interrupt).collect::<Vec<_>>(),

@@ -1,7 +1,6 @@
 //! Where the parts meet: store, engine, tools, agents. The only module that names concrete ones.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use agents::{AgentNode, Kit, Notifier};
@@ -51,15 +50,6 @@ pub(crate) fn store_at(address: &Address, config: &Config) -> Result<Arc<dyn Sto
         StoreError::Held { .. } => error.into(),
         _ => Failure { message: format!("{}: {error}", address_text(address)), ..error.into() },
     })
-}
-
-/// Opens an unencrypted store of a kind in a folder.
-pub(crate) fn open_store(kind: &str, folder: &Path) -> anyhow::Result<Arc<dyn Store>> {
-    let address: Address = match kind {
-        "memory" => Address::Memory,
-        kind => format!("{kind}:{}", folder.display()).parse()?,
-    };
-    Ok(open::open(&address, &OpenOptions::default())?)
 }
 
 /// How stores of this installation are opened.
@@ -146,7 +136,7 @@ impl Session {
     }
 
     /// Makes the graphs known that a stored one refers to, in the versions it was started with.
-    async fn fetch_graphs(&self, digest: &GraphDigest) -> Result<(), Failure> {
+    pub(crate) async fn fetch_graphs(&self, digest: &GraphDigest) -> Result<(), Failure> {
         let Some(Value::Object(links)) = self.store.document(&links_document(digest)).await? else { return Ok(()) };
         for linked in links.values().take(LINKS_MAX) {
             let Ok(digest) = serde_json::from_value::<GraphDigest>(linked.clone()) else { continue };

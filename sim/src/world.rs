@@ -395,7 +395,7 @@ impl World {
             node.sum += u64::from(ix.0) + 1;
             node.at += 1;
             let outcome = CallOutcome::Ok(Arc::new(json!(u64::from(ix.0) + 1)));
-            self.workers[at].inbox.push_back(Event::CallDone { task, token, ix, outcome });
+            self.workers[at].inbox.push_back(Event::CallDone { task, token, ix, outcome, spent: None });
         } else if !node.waiting {
             match self.next_move(&mut node) {
                 Some(event) => self.workers[at].inbox.push_back(event),
@@ -432,6 +432,7 @@ impl World {
             env: None,
             role: None,
             can_probe: false,
+            worst: runtime_core::interlocks::budget::Cost::FREE,
         };
         Some(Event::CallAsked { task, token, ix, request: Box::new(request) })
     }

@@ -132,6 +132,9 @@ impl Store for HookedStore {
         self.inner.settle(account, key, spent).await
     }
 
+    async fn account(&self, account: &str) -> Result<Account, StoreError> {
+        self.inner.account(account).await
+    }
     async fn swap_document(&self, name: &str, expected: Option<&Value>, new: &Value) -> Result<bool, StoreError> {
         self.inner.swap_document(name, expected, new).await
     }

@@ -404,6 +404,18 @@ impl Lab {
         self.quiet().await;
     }
 
+    /// Waits until every thread is parked: what the shared records had to be told, they were told.
+    pub async fn at_rest(&mut self) {
+        let engine = self.engine();
+        for _ in 0..POLLS_MAX {
+            if engine.n_active() == 0 {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("a thread never came to rest");
+    }
+
     /// Waits until no run is active.
     pub async fn quiet(&mut self) {
         self.until("the thread is quiet", |state| state.active_run().is_none()).await;

@@ -2,17 +2,22 @@
 
 use std::collections::BTreeSet;
 
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 16] = [
+    include_str!("semantics/breakers.rs"),
     include_str!("semantics/budgets.rs"),
     include_str!("semantics/calls.rs"),
+    include_str!("semantics/depth.rs"),
     include_str!("semantics/failures.rs"),
     include_str!("semantics/further.rs"),
     include_str!("semantics/history.rs"),
     include_str!("semantics/interrupts.rs"),
     include_str!("semantics/planning.rs"),
+    include_str!("semantics/spending.rs"),
     include_str!("semantics/subgraphs.rs"),
     include_str!("properties/crash_anywhere.rs"),
     include_str!("properties/orders.rs"),
+    include_str!("properties/edits.rs"),
+    include_str!("properties/spenders.rs"),
     include_str!("pages.rs"),
 ];
 

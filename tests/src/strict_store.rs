@@ -29,12 +29,23 @@ pub enum Death {
     LoseTail(u64),
 }
 
+/// How a store is weakened on purpose: the checks of what it holds must then fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lie {
+    /// Documents are acknowledged and not kept.
+    ForgetsDocuments,
+    /// A reservation is checked and not added.
+    ChecksWithoutReserving,
+}
+
 #[derive(Default)]
 struct Inside {
     threads: BTreeMap<ThreadId, Vec<(Seq, Record)>>,
     graphs: BTreeMap<GraphDigest, (String, String)>,
     cache: BTreeMap<String, (Value, Option<Timestamp>)>,
     documents: BTreeMap<String, Value>,
+    accounts: BTreeMap<String, Account>,
+    reservations: BTreeMap<(String, String), (u64, bool)>,
     n_commits: u64,
 }
 
@@ -46,6 +57,7 @@ pub struct Disk(Arc<Mutex<Inside>>);
 pub struct StrictStore {
     disk: Disk,
     death: Option<Death>,
+    lie: Option<Lie>,
     closed: Mutex<Option<String>>,
 }
 
@@ -64,12 +76,17 @@ impl Disk {
 impl StrictStore {
     /// A store over a disk.
     pub fn on(disk: &Disk) -> Self {
-        Self { disk: disk.clone(), death: None, closed: Mutex::new(None) }
+        Self { disk: disk.clone(), death: None, lie: None, closed: Mutex::new(None) }
     }
 
     /// A store that dies.
     pub fn dying(disk: &Disk, death: Death) -> Self {
         Self { death: Some(death), ..Self::on(disk) }
+    }
+
+    /// A store that lies.
+    pub fn lying(disk: &Disk, lie: Lie) -> Self {
+        Self { lie: Some(lie), ..Self::on(disk) }
     }
 
     fn alive(&self) -> Result<(), StoreError> {
@@ -263,18 +280,49 @@ impl Store for StrictStore {
     }
 
     async fn reserve(&self, reservation: &Reservation) -> Result<Result<Account, Account>, StoreError> {
-        Ok(Ok(Account { spent: 0, reserved: reservation.amount }))
+        self.alive()?;
+        let mut inside = self.disk.0.lock();
+        let account = inside.accounts.get(&reservation.account).copied().unwrap_or_default();
+        let key = (reservation.account.clone(), reservation.key.clone());
+        if inside.reservations.contains_key(&key) {
+            return Ok(Ok(account));
+        }
+        let held = u128::from(account.spent) + u128::from(account.reserved) + u128::from(reservation.amount);
+        if held > u128::from(reservation.limit) {
+            return Ok(Err(account));
+        }
+        let amount = if self.lie == Some(Lie::ChecksWithoutReserving) { 0 } else { reservation.amount };
+        let account = Account { reserved: account.reserved + amount, ..account };
+        inside.reservations.insert(key, (amount, false));
+        inside.accounts.insert(reservation.account.clone(), account);
+        Ok(Ok(account))
     }
 
-    async fn settle(&self, _: &str, _: &str, spent: u64) -> Result<Account, StoreError> {
-        Ok(Account { spent, reserved: 0 })
+    async fn settle(&self, account: &str, key: &str, spent: u64) -> Result<Account, StoreError> {
+        self.alive()?;
+        let mut inside = self.disk.0.lock();
+        let key = (account.to_owned(), key.to_owned());
+        let Some((amount, settled)) = inside.reservations.get(&key).copied() else {
+            return Err(StoreError::Missing(format!("reservation {} in {account}", key.1)));
+        };
+        let mut held = inside.accounts.get(account).copied().unwrap_or_default();
+        if !settled {
+            held = Account { spent: held.spent + spent, reserved: held.reserved - amount };
+            inside.reservations.insert(key, (amount, true));
+            inside.accounts.insert(account.to_owned(), held);
+        }
+        Ok(held)
+    }
+
+    async fn account(&self, account: &str) -> Result<Account, StoreError> {
+        Ok(self.disk.0.lock().accounts.get(account).copied().unwrap_or_default())
     }
 
     async fn swap_document(&self, name: &str, expected: Option<&Value>, new: &Value) -> Result<bool, StoreError> {
         self.alive()?;
         let mut inside = self.disk.0.lock();
         let fits = inside.documents.get(name) == expected;
-        if fits {
+        if fits && self.lie != Some(Lie::ForgetsDocuments) {
             inside.documents.insert(name.to_owned(), new.clone());
         }
         Ok(fits)

@@ -40,6 +40,8 @@ pub(super) async fn settling_twice_counts_once(bench: Bench) {
         let account = bench.store.settle(name, "k", 20).await.expect("no error");
         assert_eq!(account, Account { spent: 20, reserved: 0 });
     }
+    assert_eq!(bench.store.account(name).await.expect("no error"), Account { spent: 20, reserved: 0 });
+    assert_eq!(bench.store.account("unknown").await.expect("no error"), Account::default());
     assert!(bench.store.settle(name, "unknown", 1).await.is_err());
     let again = bench.store.reserve(&reservation("k", 60)).await.expect("no error");
     assert_eq!(again, Ok(Account { spent: 20, reserved: 0 }), "a settled key reserves nothing");

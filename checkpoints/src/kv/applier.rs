@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::committer::Job;
 use super::durable::Shared;
 use super::memory::panic_text;
-use super::{Engine, KvError, WriteMap};
+use super::{Engine, KvError, WriteMap, heap};
 
 /// Recent writes go to the engine when nothing has asked for it for this long, so that an idle store holds nothing in memory.
 const IDLE: Duration = Duration::from_millis(250);
@@ -64,10 +64,17 @@ impl<E: Engine> Applier<E> {
         let frozen = self.shared.tables.read().frozen.clone();
         let nothing = WriteMap::new();
         self.shared.engine.take_over(frozen.as_deref().unwrap_or(&nothing), last)?;
-        self.shared.tables.write().frozen = None;
+        let mut tables = self.shared.tables.write();
+        drop(frozen);
+        tables.frozen = None;
+        let is_at_rest = tables.active.is_empty();
+        drop(tables);
         self.shared.n_turns.fetch_add(1, Ordering::Relaxed);
         self.shared.turns.lock().frozen_last = None;
         self.shared.turned.notify_all();
+        if is_at_rest {
+            heap::give_back();
+        }
         Ok(())
     }
 }

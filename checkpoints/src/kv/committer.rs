@@ -169,7 +169,9 @@ impl<E: Engine> Committer<E> {
         }
         self.make_room()?;
         fail::fail_point!("store-before-log");
+        let bytes_before = self.log.current_bytes();
         self.log.append(&staged)?;
+        self.shared.bytes.fetch_add(self.log.current_bytes() - bytes_before, Ordering::Relaxed);
         fail::fail_point!("store-before-publish");
         self.shared.syncs.fetch_add(1, Ordering::Relaxed);
         self.shared.tables.write().publish(staged);

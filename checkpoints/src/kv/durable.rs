@@ -19,7 +19,7 @@ use super::applier::Applier;
 use super::committer::{Committer, Job, Task};
 use super::log::CommitLog;
 use super::overlay::Layer;
-use super::{Engine, Folder, KeyRange, Kv, KvError, Order, Page, Reader, Txn, Value, WriteMap};
+use super::{Engine, Folder, KeyRange, Kv, KvError, Order, Page, Reader, Txn, Value, WriteMap, heap};
 
 /// Commits that wait for the committer; a writer beyond that waits for a place.
 const QUEUE_MAX: usize = 1_024;
@@ -59,6 +59,8 @@ pub struct Statistics {
     pub commits: u64,
     /// Log frames synced; `commits / syncs` is the mean batch.
     pub syncs: u64,
+    /// Bytes of those frames with their padding; `bytes / syncs` is what a sync carries.
+    pub bytes: u64,
     /// Turns of the log taken over by the engine.
     pub turns: u64,
 }
@@ -80,6 +82,7 @@ pub(super) struct Shared<E> {
     pub(super) closed: OnceLock<KvError>,
     pub(super) commits: AtomicU64,
     pub(super) syncs: AtomicU64,
+    pub(super) bytes: AtomicU64,
     pub(super) n_turns: AtomicU64,
 }
 
@@ -122,11 +125,14 @@ impl<E: Engine> Durable<E> {
             closed: OnceLock::new(),
             commits: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
             n_turns: AtomicU64::new(0),
         });
         let (sender, receiver) = mpsc::channel(QUEUE_MAX);
         let applier = Applier::start(shared.clone(), sender.downgrade())?;
         let committer = Committer::start(shared.clone(), opened.log, receiver, applier, options.turn_bytes)?;
+        // What engine and log were read with.
+        heap::give_back();
         Ok(Self { shared, jobs: Some(sender), committer: Some(committer) })
     }
 
@@ -135,6 +141,7 @@ impl<E: Engine> Durable<E> {
         Statistics {
             commits: self.shared.commits.load(Ordering::Relaxed),
             syncs: self.shared.syncs.load(Ordering::Relaxed),
+            bytes: self.shared.bytes.load(Ordering::Relaxed),
             turns: self.shared.n_turns.load(Ordering::Relaxed),
         }
     }

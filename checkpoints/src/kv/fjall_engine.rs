@@ -5,13 +5,14 @@
 
 use std::fs::File;
 use std::ops::Bound;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 
 use super::{Engine, KeyRange, KvError, Order, Page, Reader, SyncPolicy, Value, WriteMap};
 
-const CACHE_BYTES: u64 = 8 * 1024 * 1024;
+const CACHE_BYTES: u64 = 2 * 1024 * 1024;
 /// The least that fjall accepts.
 const JOURNAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const WORKERS: usize = 1;
@@ -30,6 +31,7 @@ impl Engine for FjallEngine {
     const NAME: &'static str = "fjall";
 
     fn open(folder: &Path, _policy: SyncPolicy) -> Result<Self, KvError> {
+        let is_new = !folder.exists() || std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
         let builder = Database::builder(folder)
             .cache_size(CACHE_BYTES)
             .worker_threads(WORKERS)
@@ -37,6 +39,9 @@ impl Engine for FjallEngine {
             .manual_journal_persist(true);
         let db = builder.open().map_err(|e| failed("open", &e))?;
         let data = db.keyspace("data", KeyspaceCreateOptions::default).map_err(|e| failed("open a keyspace", &e))?;
+        if is_new {
+            shorten_journals(folder)?;
+        }
         File::open(folder)
             .and_then(|f| f.sync_all())
             .map_err(|e| KvError::io("syncing the fjall folder", folder, &e))?;
@@ -96,6 +101,22 @@ impl Reader for FjallEngine {
             page.entries.push((key.to_vec(), Value::from(&value[..])));
         }
     }
+}
+
+/// fjall makes its journal 64 MiB long ahead of time; nothing is ever written to it, and its next open shortens it too.
+fn shorten_journals(folder: &Path) -> Result<(), KvError> {
+    let shorten = || {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "jnl") && path.metadata()?.blocks() == 0 {
+                let file = File::options().write(true).open(&path)?;
+                file.set_len(0)?;
+                file.sync_all()?;
+            }
+        }
+        Ok(())
+    };
+    shorten().map_err(|e| KvError::io("shortening fjall's empty journal", folder, &e))
 }
 
 fn failed(what: &'static str, e: &fjall::Error) -> KvError {

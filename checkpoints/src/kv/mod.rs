@@ -10,6 +10,7 @@ mod engine;
 mod error;
 mod fjall_engine;
 mod folder;
+mod heap;
 mod log;
 mod memory;
 mod overlay;

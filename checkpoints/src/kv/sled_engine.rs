@@ -16,7 +16,8 @@ use super::{Engine, KeyRange, KvError, Order, Page, Reader, SyncPolicy, Value, W
 pub const PIECE_BYTES_MAX: usize = 4_000;
 /// sled allocates a write buffer of this size; a leaf above a quarter of it would become a file of its own.
 const SEGMENT_BYTES: usize = 512 * 1024;
-const CACHE_BYTES: u64 = 8 * 1024 * 1024;
+/// The system's page cache is behind it; what is hot is in the recent writes.
+const CACHE_BYTES: u64 = 1024 * 1024;
 /// Most pieces one value can have, so that a damaged count cannot ask for endless reads.
 const PIECES_MAX: u32 = (super::VALUE_BYTES_MAX / PIECE_BYTES_MAX) as u32 + 1;
 

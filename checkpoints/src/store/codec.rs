@@ -19,9 +19,15 @@ impl From<KvError> for StoreError {
     }
 }
 
+/// Room that most bodies fit into, so that encoding seldom moves what it has written.
+const BODY_BYTES_USUAL: usize = 2048;
+
 /// The body of a value, before it is sealed.
 pub(super) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
-    rmp_serde::to_vec(value).map_err(|e| StoreError::Io(format!("a value could not be encoded: {e}")))
+    let mut body = Vec::with_capacity(BODY_BYTES_USUAL);
+    let written = rmp_serde::encode::write(&mut body, value);
+    written.map_err(|e| StoreError::Io(format!("a value could not be encoded: {e}")))?;
+    Ok(body)
 }
 
 /// The stored form of `value` under `key`.

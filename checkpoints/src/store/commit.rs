@@ -19,6 +19,7 @@ pub const RECORD_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// A commit, encoded and sealed by its caller so that the one writer only decides and writes.
 pub(super) struct Prepared {
     commit: Commit,
+    key: Vec<u8>,
     stored: Vec<u8>,
     body_len: u64,
     has_snapshot: bool,
@@ -32,9 +33,10 @@ impl Prepared {
             let (thread, bytes) = (commit.thread, body.len());
             return Err(StoreError::TooLarge { thread, bytes, limit: RECORD_BYTES_MAX });
         }
-        let stored = sealer.seal(&layout::record_key(&commit.thread, commit.seq), &body);
+        let key = layout::record_key(&commit.thread, commit.seq);
         Ok(Self {
-            stored,
+            stored: sealer.seal(&key, &body),
+            key,
             body_len: body.len() as u64,
             has_snapshot: commit.record.ops.iter().any(|op| matches!(op, Op::Snapshot(_))),
             touches_projection: projection::is_touched_by(&commit.record),
@@ -44,11 +46,11 @@ impl Prepared {
 
     /// Runs on the store's one writer.
     pub(super) fn apply(self, txn: &mut Txn<'_>, sealer: &Arc<Sealer>) -> Result<(), StoreError> {
-        let Self { commit, stored, body_len, .. } = self;
+        let Self { commit, key, stored, body_len, .. } = self;
         let thread = &commit.thread;
         let head = Head::read(txn, sealer, thread)?.unwrap_or_default();
         fence(&commit, &head)?;
-        txn.put(layout::record_key(thread, commit.seq), stored);
+        txn.put(key, stored);
         write_head(txn, sealer, thread, &head.advanced(commit.epoch, body_len, self.has_snapshot))?;
         if self.touches_projection {
             let before = Projection::read(txn, sealer, thread)?;

@@ -58,7 +58,7 @@ pub(super) fn settle(
     Ok(account)
 }
 
-fn read_account(view: &dyn Reader, sealer: &Sealer, name: &str) -> Result<Account, StoreError> {
+pub(super) fn read_account(view: &dyn Reader, sealer: &Sealer, name: &str) -> Result<Account, StoreError> {
     let key = named_key(Kind::Account, &[name]);
     let stored = view.get(&key)?.map(|stored| codec::open(sealer, &key, &stored)).transpose()?;
     Ok(stored.unwrap_or_default())

@@ -172,6 +172,10 @@ impl<K: Kv> Store for KvStore<K> {
         self.write(move |txn, sealer| ledger::settle(txn, sealer, &account, &key, spent)).await
     }
 
+    async fn account(&self, account: &str) -> Result<Account, StoreError> {
+        ledger::read_account(&*self.backend()?, &self.sealer, account)
+    }
+
     async fn swap_document(&self, name: &str, expected: Option<&Value>, new: &Value) -> Result<bool, StoreError> {
         let (name, expected, new) = (name.to_owned(), expected.cloned(), new.clone());
         self.write(move |txn, sealer| documents::swap(txn, sealer, &name, expected.as_ref(), &new)).await

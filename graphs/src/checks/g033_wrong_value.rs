@@ -40,8 +40,12 @@ pub(crate) fn check(cx: &Cx<'_>, findings: &mut Vec<Finding>) {
                 SetSpec::Write(template) => (template, writes_whole(&channel.merge)),
                 SetSpec::Overwrite(template) => (template, true),
             };
-            if let (Some(value), true) = (template.template.as_const(), is_whole) {
-                check_whole(channel, value, |_| template.span, findings);
+            match template.template.as_const() {
+                Some(value) if is_whole => check_whole(channel, value, |_| template.span, findings),
+                Some(value) if writes_number(&channel.merge) => {
+                    check_reducer(channel, value, template.span, findings);
+                }
+                _ => {}
             }
         }
     }
@@ -52,8 +56,13 @@ fn writes_whole(merge: &Merge) -> bool {
     matches!(merge, Merge::Replace | Merge::Last | Merge::Ephemeral | Merge::Untracked)
 }
 
-fn check_whole(channel: &ChannelSpec, value: &Value, place: impl Fn(&str) -> Span, findings: &mut Vec<Finding>) {
-    let name = &channel.name.text;
+/// Whether a write is merged as a number, so that nothing else can be written.
+fn writes_number(merge: &Merge) -> bool {
+    matches!(merge, Merge::Sum | Merge::Min | Merge::Max)
+}
+
+/// Checks what the reducer can take; returns the word for it.
+fn check_reducer(channel: &ChannelSpec, value: &Value, place: Span, findings: &mut Vec<Finding>) -> &'static str {
     let fits_merge = match channel.merge {
         Merge::Append | Merge::Union { .. } | Merge::Messages => (value.is_array(), "a list"),
         Merge::Deep => (value.is_object(), "an object"),
@@ -63,15 +72,21 @@ fn check_whole(channel: &ChannelSpec, value: &Value, place: impl Fn(&str) -> Spa
     if let (false, wanted) = fits_merge {
         findings.push(Finding::error(
             CODE,
-            place(""),
-            format!("the value of the channel `{name}` must be {wanted}, as its reducer needs"),
+            place,
+            format!("the value of the channel `{}` must be {wanted}, as its reducer needs", channel.name.text),
         ));
     }
+    fits_merge.1
+}
+
+fn check_whole(channel: &ChannelSpec, value: &Value, place: impl Fn(&str) -> Span, findings: &mut Vec<Finding>) {
+    let name = &channel.name.text;
+    let wanted = check_reducer(channel, value, place(""), findings);
     let Some(schema) = channel.schema.as_ref().map(|schema| &schema.schema) else { return };
     // The schema of a channel that collects may describe one item or the whole list.
     let whole = std::slice::from_ref(value);
     let checked = match value {
-        Value::Array(items) if fits_merge.1 == "a list" && !may_be_list(schema.json()) => items.as_slice(),
+        Value::Array(items) if wanted == "a list" && !may_be_list(schema.json()) => items.as_slice(),
         _ => whole,
     };
     if let Some(error) = checked.iter().find_map(|value| schema.check(value).err()) {
@@ -89,7 +104,7 @@ mod tests {
     #[test]
     fn constants() {
         check_error(
-            "graph: g\nstate:\n  count: { schema: { type: integer }, default: many }\n  log: { merge: append, default: {} }\n  shape: { schema: { properties: { x: { type: string } } }, default: { x: 1 } }\nnodes:\n  a: { set: { count: 1.5, log: { overwrite: 3 } }, then: b }\n  b: { emit: \"{{ count }}{{ log }}{{ shape }}\", then: end }\nstart: a\n",
+            "graph: g\nstate:\n  count: { schema: { type: integer }, default: many }\n  log: { merge: append, default: {} }\n  shape: { schema: { properties: { x: { type: string } } }, default: { x: 1 } }\n  total: { merge: sum }\nnodes:\n  a: { set: { count: 1.5, log: { overwrite: 3 }, total: much }, then: b }\n  b: { emit: \"{{ count }}{{ log }}{{ shape }}{{ total }}\", then: end }\nstart: a\n",
             expect![[r#"
                 error[G033]: this does not fit the schema of the channel `count`: the value is not of type "integer"
                  --> g.yaml:3:48
@@ -110,16 +125,22 @@ mod tests {
                   |                                                                           ^
 
                 error[G033]: this does not fit the schema of the channel `count`: the value is not of type "integer"
-                 --> g.yaml:7:22
+                 --> g.yaml:8:22
                   |
-                7 |   a: { set: { count: 1.5, log: { overwrite: 3 } }, then: b }
+                8 |   a: { set: { count: 1.5, log: { overwrite: 3 }, total: much }, then: b }
                   |                      ^^^
 
                 error[G033]: the value of the channel `log` must be a list, as its reducer needs
-                 --> g.yaml:7:45
+                 --> g.yaml:8:45
                   |
-                7 |   a: { set: { count: 1.5, log: { overwrite: 3 } }, then: b }
+                8 |   a: { set: { count: 1.5, log: { overwrite: 3 }, total: much }, then: b }
                   |                                             ^
+
+                error[G033]: the value of the channel `total` must be a number, as its reducer needs
+                 --> g.yaml:8:57
+                  |
+                8 |   a: { set: { count: 1.5, log: { overwrite: 3 }, total: much }, then: b }
+                  |                                                         ^^^^
 
             "#]],
         );

@@ -48,6 +48,7 @@ pub(crate) fn lower(source: &Source, root: &Yaml, findings: &mut Vec<Finding>) -
         nodes: cx.nodes(&fields),
         start,
         limits: cx.limits(&fields),
+        budget: fields.get("budget").and_then(|field| cx.budget(field)),
         retention: cx.retention(&fields),
         tests: fields.get("tests").map_or_else(Vec::new, |field| cx.tests(field)),
         metadata: fields.get("metadata").map_or_else(|| json!({}), |field| cx.object(field)),

@@ -87,7 +87,7 @@ impl Lower<'_> {
         })
     }
 
-    fn budget(&mut self, field: Field<'_>) -> Option<Budget> {
+    pub(super) fn budget(&mut self, field: Field<'_>) -> Option<Budget> {
         let fields = self.fields(field.value, &keys::BUDGET, field.key_span)?;
         let on_exceed = fields.get("on_exceed").and_then(|field| self.word(field, &["pause", "downgrade", "fail"]));
         Some(Budget {

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use graphs::EffectClass;
 use serde_json::{Value, json};
 
+use crate::deep::bounded_outcome;
 use crate::dispatch::digest_of;
 use crate::effect::{Effect, Verdict};
 use crate::error::{ErrorClass, TaskError};
 use crate::event::{CallRequest, Probe, Question, Token};
 use crate::ids::{CallIx, Name, TaskId};
 use crate::interlocks::approval::choice;
+use crate::interlocks::budget::Cost;
 use crate::interlocks::guard::{CallFacts, Decision};
 use crate::record::{CallHead, CallOutcome, InterruptKind, Op};
 use crate::run::Run;
@@ -33,10 +35,15 @@ impl Run {
     /// A node asks to make a call.
     pub(crate) fn call_asked(&mut self, task: TaskId, token: Token, ix: CallIx, request: &CallRequest) {
         // The same call of the same dispatch is being made already.
-        if self.live(task, token).is_none_or(|live| live.suspending || live.permitted.contains_key(&ix)) {
+        if self.live(task, token).is_none_or(|live| live.suspending || live.is_asking(ix)) {
             return;
         }
         self.any_sign(task, token);
+        if request.worst != Cost::FREE
+            && let Some(live) = self.live(task, token)
+        {
+            live.worst.insert(ix, request.worst);
+        }
         let head = CallHead {
             kind: request.kind,
             target: request.target.clone(),
@@ -65,6 +72,8 @@ impl Run {
                 let doubt = head.effect == EffectClass::AtMostOnce && error.class.leaves_doubt();
                 match doubt {
                     true => self.in_doubt(task, token, ix, (entry, head, request)),
+                    // A call that is made again counts again.
+                    false if self.over_budget(task, token, ix, (&head, &args)) => {}
                     false => self.permit(task, token, ix, (head, args)),
                 }
             }
@@ -114,7 +123,7 @@ impl Run {
     /// A call without a history: policy decides.
     fn decide_call(&mut self, task: TaskId, token: Token, ix: CallIx, call: (CallHead, &CallRequest)) {
         let (head, request) = call;
-        if self.over_budget(task, token, ix, (&head, request)) {
+        if self.budget_denied(task, token, ix, &head) || self.over_budget(task, token, ix, (&head, &request.args)) {
             return;
         }
         match self.guard(task, request) {
@@ -169,15 +178,18 @@ impl Run {
         self.audit(&actor, action, (&node, Some(task)), detail);
     }
 
-    /// Lets a call be made: at once when it only reads, else when its intent is durable.
-    fn permit(&mut self, task: TaskId, token: Token, ix: CallIx, call: (CallHead, Arc<Value>)) {
+    /// Lets a call be made: at once when it only reads, else when its intent is durable. One that takes from the ledger
+    /// always leaves its intent.
+    pub(crate) fn permit_now(&mut self, task: TaskId, token: Token, ix: CallIx, call: (CallHead, Arc<Value>)) {
         let (head, args) = call;
         let key = self.call_key(task, ix);
+        let mut held = false;
         if let Some(live) = self.live(task, token) {
             live.permitted.insert(ix, head.clone());
+            held = live.passing.get(&ix).is_some_and(|passing| passing.hold.is_some());
         }
         let verdict = Effect::Verdict { task, token, ix, verdict: Verdict::Perform { key, args: Arc::clone(&args) } };
-        if head.effect == EffectClass::ReadOnly {
+        if head.effect == EffectClass::ReadOnly && !held {
             self.push(verdict);
             return;
         }
@@ -195,7 +207,7 @@ impl Run {
     }
 
     /// The stable key of a call: thread, task, call and journal generation; never the attempt.
-    fn call_key(&self, task: TaskId, ix: CallIx) -> String {
+    pub(crate) fn call_key(&self, task: TaskId, ix: CallIx) -> String {
         let state = self.task(task);
         let generation = state
             .and_then(|state| state.call(ix).map(|entry| entry.generation).or(Some(state.generation)))
@@ -203,7 +215,7 @@ impl Run {
         format!("{}:{task}:{}:{generation}", self.thread, ix.0)
     }
 
-    fn refuse_call(&mut self, task: TaskId, token: Token, ix: CallIx, refusal: (CallHead, String)) {
+    pub(crate) fn refuse_call(&mut self, task: TaskId, token: Token, ix: CallIx, refusal: (CallHead, String)) {
         let (head, reason) = refusal;
         let outcome = CallOutcome::Err(TaskError::new(ErrorClass::Denied, reason));
         self.record(Op::CallEnded { task, ix, head: Some(head), outcome: outcome.clone() });
@@ -215,11 +227,20 @@ impl Run {
     }
 
     /// A permitted call ended. The node already has the outcome; it becomes durable with the next commit.
-    pub(crate) fn call_done(&mut self, task: TaskId, token: Token, ix: CallIx, outcome: CallOutcome) {
-        let Some(head) = self.live(task, token).and_then(|live| live.permitted.remove(&ix)) else { return };
+    pub(crate) fn call_done(&mut self, task: TaskId, token: Token, ix: CallIx, ended: (CallOutcome, Option<Cost>)) {
+        let (outcome, spent) = ended;
+        let Some(live) = self.live(task, token) else { return };
+        let Some(head) = live.permitted.remove(&ix) else { return };
+        let passing = live.passing.remove(&ix);
         self.any_sign(task, token);
-        let reads = head.effect == EffectClass::ReadOnly;
+        let outcome = bounded_outcome(outcome, &head.target);
+        let held = passing.as_ref().is_some_and(|passing| passing.hold.is_some());
+        let reads = head.effect == EffectClass::ReadOnly && !held;
+        let settled = passing.map(|passing| (passing, outcome.clone()));
         self.record(Op::CallEnded { task, ix, head: reads.then_some(head), outcome });
+        if let Some((passing, outcome)) = settled {
+            self.call_settled(task, passing, &outcome, spent);
+        }
         if !reads {
             self.log.want_flush();
         }
@@ -289,15 +310,22 @@ impl Run {
                 self.log.want_flush();
                 self.verdict(task, token, ix, Verdict::Recorded(outcome));
             }
-            Probe::DidNot => {
-                if let Some(live) = self.live(task, token) {
-                    live.permitted.insert(ix, head);
-                }
-                let (key, args) = (self.call_key(task, ix), Arc::new(Value::Null));
-                self.verdict(task, token, ix, Verdict::Perform { key, args });
-            }
+            Probe::DidNot => self.permit_probed(task, token, ix, head),
             Probe::Unknown => self.ask_doubt(task, token, ix, (head, &Arc::new(Value::Null))),
         }
+    }
+
+    /// It did not happen: now it may be made, as it was asked for. Its intent is there already, unless it takes from the ledger.
+    fn permit_probed(&mut self, task: TaskId, token: Token, ix: CallIx, head: CallHead) {
+        let args = Arc::new(Value::Null);
+        if self.is_interlocked(task, token) {
+            return self.permit(task, token, ix, (head, args));
+        }
+        if let Some(live) = self.live(task, token) {
+            live.permitted.insert(ix, head);
+        }
+        let key = self.call_key(task, ix);
+        self.verdict(task, token, ix, Verdict::Perform { key, args });
     }
 
     /// Takes a task off the shell while people are asked; calls it has in the air may come back first.
@@ -308,7 +336,7 @@ impl Run {
         self.finish_suspension(task, token);
     }
 
-    fn finish_suspension(&mut self, task: TaskId, token: Token) {
+    pub(crate) fn finish_suspension(&mut self, task: TaskId, token: Token) {
         if self.live(task, token).is_some_and(|live| live.suspending && live.permitted.is_empty()) {
             self.abort(task, token);
             self.restart_answered(task);
@@ -325,6 +353,7 @@ impl Run {
 
     /// Ends a dispatched task with a failure of its own making.
     pub(crate) fn stop_task(&mut self, task: TaskId, token: Token, error: TaskError) {
+        self.stopped_in_the_air(task, token, &error);
         self.abort(task, token);
         self.fail_task(task, error);
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use graphs::CompiledGraph;
+use graphs::{CompiledGraph, GraphDigest, Kind};
 use serde_json::{Map, Value, json};
 
 use crate::channels::Change;
@@ -20,6 +20,9 @@ use crate::state::TaskStatus;
 
 /// Runs that may wait on one thread.
 pub(crate) const QUEUE_MAX: usize = 100;
+
+/// Graphs that one graph may call, directly or not.
+const LINKS_MAX: usize = 1_000;
 
 /// Pseudo-node of an update that clears what is left to run.
 pub const END: &str = "end";
@@ -46,6 +49,10 @@ impl Run {
         if self.state.graph.is_none() {
             let (name, digest) = (graph.name().into(), graph.digest().clone());
             self.record(Op::Created { graph: name, digest, metadata });
+            if called(graph).next().is_some() {
+                let links = self.called_by(graph);
+                self.record(Op::Linked { links });
+            }
         } else if !metadata.is_null() {
             self.record(Op::Tagged { metadata });
         }
@@ -75,8 +82,42 @@ impl Run {
                 pinned: digest.to_string(),
                 offered: graph.digest().to_string(),
             }),
-            _ => Ok(()),
+            _ => self.check_linked(graph),
         }
+    }
+
+    /// The graphs it calls must be the versions the thread is pinned to, too.
+    fn check_linked(&self, root: &CompiledGraph) -> Result<(), Refusal> {
+        let offered = self.state.links.iter().map(|(name, pinned)| (name, pinned, self.graphs.by_name(name)));
+        for (name, pinned, offered) in offered {
+            let Some(offered) = offered.filter(|offered| offered.digest() != pinned) else { continue };
+            return Err(Refusal::PinnedPart {
+                root: root.name().into(),
+                version: root.digest().to_string(),
+                graph: name.clone(),
+                pinned: pinned.to_string(),
+                offered: offered.digest().to_string(),
+            });
+        }
+        Ok(())
+    }
+
+    /// The current versions of all graphs that a graph calls, directly or not.
+    fn called_by(&self, root: &Arc<CompiledGraph>) -> BTreeMap<Name, GraphDigest> {
+        let mut links = BTreeMap::new();
+        let mut left = vec![Arc::clone(root)];
+        while let Some(graph) = left.pop() {
+            for name in called(&graph) {
+                if links.len() >= LINKS_MAX || links.contains_key(name) {
+                    continue;
+                }
+                if let Some(child) = self.graphs.by_name(name) {
+                    links.insert(name.into(), child.digest().clone());
+                    left.push(child);
+                }
+            }
+        }
+        links
     }
 
     /// Checks input against the graph's schema and its channels; unknown keys are errors with the nearest name.
@@ -88,10 +129,12 @@ impl Run {
                 "input must be a JSON object whose keys are channels or properties of the input schema".to_owned(),
             ));
         };
-        let known: Vec<&str> = graph.channels().iter().map(|channel| channel.name.as_str()).collect();
+        let mut known: Vec<&str> = graph.channels().iter().map(|channel| channel.name.as_str()).collect();
         if let Some(schema) = graph.input_schema() {
             schema.check(&input).map_err(|e| invalid(format!("input at `{}`: {}", e.pointer, e.message)))?;
-            return Ok(input);
+            let listed = schema.listed_properties().filter(|_| whole_input_channel(graph).is_none());
+            let Some(properties) = listed else { return Ok(input) };
+            known.extend(properties);
         }
         match map.keys().find(|key| !known.contains(&key.as_str())) {
             Some(key) => Err(invalid(format!("input has no channel `{key}`{}", plan::nearest(key, &known)))),
@@ -136,7 +179,12 @@ impl Run {
             }
         }
         self.withdraw_questions(why);
-        let timers: Vec<TimerKey> = self.state.timers.keys().cloned().collect();
+        self.clear_timers();
+    }
+
+    /// Nothing is due any more; the ledger is told all the same.
+    fn clear_timers(&mut self) {
+        let timers: Vec<TimerKey> = self.state.timers.keys().filter(|key| **key != TimerKey::Settle).cloned().collect();
         for key in timers {
             self.record(Op::TimerCleared { key });
         }
@@ -233,15 +281,13 @@ impl Run {
 
     /// Stops the active run, or takes back what a paused one waits for.
     pub(crate) fn cancel(&mut self, why: &str) -> Result<Reply, Refusal> {
-        let paused = !self.state.interrupts.is_empty() || !self.state.timers.is_empty();
+        let waits = self.state.timers.keys().any(|key| *key != TimerKey::Settle);
+        let paused = waits || !self.state.interrupts.is_empty();
         if self.state.active_run().is_none() && !paused {
             return Err(Refusal::NotRunning);
         }
         self.withdraw_questions(why);
-        let timers: Vec<TimerKey> = self.state.timers.keys().cloned().collect();
-        for key in timers {
-            self.record(Op::TimerCleared { key });
-        }
+        self.clear_timers();
         self.audit("runtime", "run.cancelled", (&"".into(), None), json!({ "why": why }));
         if self.state.active_run().is_some() {
             self.end_run(Outcome::Cancelled);
@@ -274,14 +320,38 @@ impl Run {
         }
         let frame = self.state.root().ok_or(Refusal::Empty)?;
         check_migration(graph, frame, &renames).map_err(Refusal::CannotMigrate)?;
+        let links = self.called_by(graph);
+        self.check_parts(&links).map_err(Refusal::CannotMigrate)?;
         let from = self.state.digest.as_ref().map(ToString::to_string);
         self.record(Op::Migrated { digest: graph.digest().clone(), renames: renames.clone() });
+        if links != self.state.links {
+            self.record(Op::Linked { links });
+        }
         let detail = json!({"from": from, "to": graph.digest().as_str(), "renames": renames.len()});
         self.audit("runtime", "thread.migrated", (&"".into(), None), detail);
         self.views.clear();
         self.log.want_flush();
         Ok(Reply::Done)
     }
+
+    /// Subgraphs that are open, or kept, must fit the versions the thread moves to; their nodes keep their names.
+    fn check_parts(&self, links: &BTreeMap<Name, GraphDigest>) -> Result<(), String> {
+        for (ns, frame) in self.state.frames.iter().filter(|(ns, _)| !ns.is_empty()) {
+            let Some(digest) = links.get(&frame.graph).filter(|digest| **digest != frame.digest) else { continue };
+            let Some(graph) = self.graphs.by_digest(digest) else { continue };
+            check_migration(&graph, frame, &BTreeMap::new())
+                .map_err(|why| format!("in subgraph `{ns}`, where nodes keep their names: {why}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Names of the graphs that a graph calls itself.
+fn called(graph: &CompiledGraph) -> impl Iterator<Item = &str> {
+    graph.nodes().iter().filter_map(|node| match &node.kind {
+        Kind::Graph(child) => Some(child.graph.as_str()),
+        _ => None,
+    })
 }
 
 /// The keys of an input that are channels; the rest is seen through `input` only. A graph with an input schema and one

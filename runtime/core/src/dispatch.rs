@@ -56,7 +56,7 @@ impl Run {
     pub(crate) fn requeue(&mut self) {
         let mut open = Vec::new();
         let mut ready = Vec::new();
-        let stopped = |ns: &Ns| self.held.contains_key(ns) || self.failing.iter().any(|scope| is_in(ns, scope));
+        let stopped = |ns: &Ns| self.state.held.contains_key(ns) || self.failing.iter().any(|scope| is_in(ns, scope));
         for (ns, frame) in self.state.frames.iter().filter(|(_, frame)| !frame.asleep) {
             let unfinished = frame.tasks.iter().filter(|task| !matches!(task.status, TaskStatus::Finished { .. }));
             open.push((ns.clone(), unfinished.count()));
@@ -189,6 +189,8 @@ impl Run {
                 last_sign: self.now,
                 permitted: std::collections::BTreeMap::new(),
                 suspending: false,
+                passing: std::collections::BTreeMap::new(),
+                worst: std::collections::BTreeMap::new(),
                 cache_asked: cache_key.is_some(),
                 cache_key: cache_key.clone(),
                 starting: starting.clone(),
@@ -196,12 +198,12 @@ impl Run {
         );
         match cache_key {
             Some(key) => self.push(Effect::CacheLook { task: starting.id, token, key }),
-            None => self.hand_over(starting, token)?,
+            None => self.enter(starting, token)?,
         }
         Ok(())
     }
 
-    fn hand_over(&mut self, starting: &Starting, token: Token) -> Result<(), TaskError> {
+    pub(crate) fn hand_over(&mut self, starting: &Starting, token: Token) -> Result<(), TaskError> {
         let node = starting.node()?;
         let frame = self.state.frames.get(&starting.ns).ok_or_else(|| TaskError::bug("a task lost its frame"))?;
         let task = self.state.task(starting.id).ok_or_else(|| TaskError::bug("a task lost its state"))?;
@@ -234,7 +236,7 @@ impl Run {
             let timer = LiveTimer::Idle(starting.id, token);
             self.push(Effect::SetTimer { timer, at: self.now.plus(limit) });
         }
-        self.stream_task_start(&starting.ns, starting.id, &starting.vars);
+        self.stream_task_start(starting);
         Ok(())
     }
 
@@ -270,7 +272,7 @@ impl Run {
             self.task_finished(id, hit.changes.clone(), hit.route.clone(), true);
             return;
         }
-        let handed = self.hand_over(&starting, token);
+        let handed = self.enter(&starting, token);
         if let Err(error) = handed {
             self.abort(id, token);
             self.fail_task(id, error);

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use graphs::{CompiledGraph, NodeIx};
+use graphs::{Breaker as Rule, CompiledGraph, NodeIx};
 use serde_json::{Map, Value};
 
 use crate::channels::Channels;
 use crate::error::TaskError;
 use crate::event::{Cached, LiveTimer, RequestId, Token};
 use crate::ids::{CallIx, CheckpointId, InterruptId, Name, Ns, RunId, TaskId, Timestamp};
+use crate::interlocks::breaker::{Press, Sign};
 use crate::record::{Answer, CallOutcome, Commit, Interrupt, Outcome};
+use crate::spending::Take;
 use crate::stream::StreamEvent;
 
 /// Something to do.
@@ -29,6 +31,10 @@ pub enum Effect {
     CachePut { key: String, value: Arc<Cached>, expires: Option<Timestamp> },
     /// A task with a cache key will put nothing: let the next one run.
     CacheRelease { key: String },
+    /// Ask the shared records whether a call may go on, then report `Cleared`.
+    Clear(Box<Clear>),
+    /// Tell the shared records how a call ended, then report `Told`.
+    Tell(Box<Tell>),
     /// Report `TimerFired` at a time.
     SetTimer { timer: LiveTimer, at: Timestamp },
     /// Tell subscribers.
@@ -72,6 +78,43 @@ pub struct Dispatch {
     pub generation: u32,
     /// Supersteps left in this run.
     pub steps_left: u32,
+}
+
+/// A breaker as a node sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gate {
+    /// The record: `agent:GRAPH/ROLE`, `tool:SERVER`, `model:NAME` …
+    pub name: Name,
+    /// When it opens and for how long.
+    pub rule: Rule,
+    /// Who asks; the same over restarts.
+    pub by: Name,
+}
+
+/// What is asked of the shared records before a call.
+#[derive(Debug, Clone)]
+pub struct Clear {
+    /// The task.
+    pub task: TaskId,
+    /// Its dispatch.
+    pub token: Token,
+    /// The call.
+    pub ix: CallIx,
+    /// The breaker it passes, and what a person decided about it.
+    pub gate: Option<(Gate, Option<Press>)>,
+    /// Names the reservations.
+    pub hold: Option<Name>,
+    /// What it reserves, each with its wall.
+    pub takes: Vec<(Take, u64)>,
+}
+
+/// What the shared records are told after a call.
+#[derive(Debug, Clone)]
+pub struct Tell {
+    /// The breaker, how the call ended for it, and the node.
+    pub sign: Option<(Gate, Sign, Name)>,
+    /// The hold, with each account and what was really taken.
+    pub settle: Option<(Name, Vec<(Name, u64)>)>,
 }
 
 /// Answer to a call request.
@@ -127,6 +170,11 @@ pub enum Refusal {
         "the thread runs graph `{graph}` at version {pinned}, not {offered}; continue without naming a graph, or move it: interlock migrate THREAD --to {offered} [--rename old=new]"
     )]
     Pinned { graph: Name, pinned: String, offered: String },
+    /// A graph that the thread's graph calls is another version than the one the thread is pinned to.
+    #[error(
+        "the thread runs graph `{graph}`, called by `{root}`, at version {pinned}, not {offered}; continue without naming a graph, or move the thread: interlock migrate THREAD --to {version}"
+    )]
+    PinnedPart { root: Name, version: String, graph: Name, pinned: String, offered: String },
     /// Input, values or options do not fit.
     #[error("{0}")]
     Invalid(TaskError),
@@ -145,4 +193,22 @@ pub enum Refusal {
     /// The new graph does not fit the thread's state.
     #[error("cannot migrate: {0}")]
     CannotMigrate(String),
+}
+
+impl Refusal {
+    /// A word for machines; it does not change.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Busy { .. } => "busy",
+            Self::Empty => "empty",
+            Self::Pinned { .. } => "pinned",
+            Self::PinnedPart { .. } => "pinned_part",
+            Self::Invalid(_) => "invalid",
+            Self::UnknownInterrupt { .. } => "unknown_interrupt",
+            Self::AlreadyAnswered { .. } => "already_answered",
+            Self::AnswerRefused { .. } => "answer_refused",
+            Self::NotRunning => "not_running",
+            Self::CannotMigrate(_) => "cannot_migrate",
+        }
+    }
 }

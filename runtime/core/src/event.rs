@@ -9,7 +9,9 @@ use serde_json::Value;
 
 use crate::channels::Change;
 use crate::error::TaskError;
-use crate::ids::{CallIx, CheckpointId, InterruptId, Name, Ns, RunId, Seq, TaskId};
+use crate::ids::{CallIx, CheckpointId, InterruptId, Name, Ns, RunId, Seq, TaskId, Timestamp};
+use crate::interlocks::breaker::Turn;
+use crate::interlocks::budget::Cost;
 use crate::record::{CallKind, CallOutcome, Hop, RunOptions, TimerKey};
 use crate::state::Frame;
 
@@ -32,8 +34,8 @@ pub enum Event {
     TaskBroke { task: TaskId, token: Token, error: TaskError },
     /// A node wants to make a call.
     CallAsked { task: TaskId, token: Token, ix: CallIx, request: Box<CallRequest> },
-    /// A permitted call ended.
-    CallDone { task: TaskId, token: Token, ix: CallIx, outcome: CallOutcome },
+    /// A permitted call ended; `spent` is what it took where it said so, else its worst case counts.
+    CallDone { task: TaskId, token: Token, ix: CallIx, outcome: CallOutcome, spent: Option<Cost> },
     /// A probe found out about an in-doubt call.
     Probed { task: TaskId, token: Token, ix: CallIx, found: Probe },
     /// A node asks people.
@@ -44,6 +46,10 @@ pub enum Event {
     Said { task: TaskId, token: Token, said: Said },
     /// The node cache was looked up.
     CacheLooked { task: TaskId, token: Token, key: String, hit: Option<Arc<Cached>> },
+    /// The shared records were asked whether a call (or a whole task) may go on.
+    Cleared { task: TaskId, token: Token, ix: CallIx, cleared: Box<Cleared> },
+    /// The shared records were told how a call ended.
+    Told(Box<Told>),
     /// A commit is durable.
     Persisted { seq: Seq },
     /// A timer of this process fired.
@@ -77,6 +83,8 @@ pub enum Command {
     Migrate { graph: Arc<CompiledGraph>, renames: BTreeMap<Name, Name> },
     /// Merge labels into the thread's metadata.
     Tag { metadata: Value },
+    /// Put a decision of a person about something shared into the audit chain.
+    Note { actor: String, action: String, detail: Value },
 }
 
 /// An older state to go on from.
@@ -178,6 +186,41 @@ pub struct CallRequest {
     pub role: Option<Name>,
     /// The node can find out whether an in-doubt call happened.
     pub can_probe: bool,
+    /// What it costs at most.
+    pub worst: Cost,
+}
+
+/// What the shared records said.
+#[derive(Debug, Clone)]
+pub struct Cleared {
+    /// The hold it was about.
+    pub hold: Option<Name>,
+    /// What the asking made of the breaker.
+    pub turn: Option<Turn>,
+    /// The decision.
+    pub passed: Passed,
+}
+
+/// Whether a call may go on.
+#[derive(Debug, Clone)]
+pub enum Passed {
+    /// It may; everything it takes is reserved.
+    Go,
+    /// The breaker is open. Nothing is reserved.
+    Open { until: Timestamp, failures: u32, last: Option<String> },
+    /// One of its walls, by index, has no room. Nothing is reserved.
+    Over { wall: usize, spent: u64, reserved: u64 },
+    /// The records could not be read or written.
+    Failed(TaskError),
+}
+
+/// What telling the shared records led to.
+#[derive(Debug, Clone, Default)]
+pub struct Told {
+    /// Breaker, what became of it, its failures in a row, and the node whose call did it.
+    pub breaker: Option<(Name, Turn, u32, Name)>,
+    /// The hold that is settled.
+    pub settled: Option<Name>,
 }
 
 /// What a probe found.

@@ -116,7 +116,11 @@ impl Run {
         }
         let failed = self.first_failure();
         let near = self.now.plus(NEAR);
-        let due_soon = self.state.timers.iter().any(|(key, at)| !matches!(key, TimerKey::Expire(_)) && *at <= near);
+        let due_soon = self
+            .state
+            .timers
+            .iter()
+            .any(|(key, at)| !matches!(key, TimerKey::Expire(_) | TimerKey::Settle) && *at <= near);
         if let Some(error) = failed {
             self.end_run(Outcome::Failed(error));
         } else if due_soon && self.draining {
@@ -144,7 +148,7 @@ impl Run {
             Outcome::Drained => 1,
             _ => 2,
         };
-        self.held.values().min_by_key(rank).cloned()
+        self.state.held.values().min_by_key(rank).cloned()
     }
 
     fn has_waiting(&self) -> bool {

@@ -24,6 +24,7 @@ pub(crate) fn resolve(view: &View, channels: &Channels, name: &str, value: Value
         let hint = nearest(name, &names);
         return Err(TaskError::invalid(format!("graph `{}` has no channel `{name}`{hint}", view.graph.name())));
     };
+    let value = crate::deep::bounded(value, &format!("channel `{name}`"))?;
     let op = match overwrite_of(value) {
         Ok(value) => ChangeOp::Overwrite(Arc::new(value)),
         Err(value) => operation(channel, value)?,

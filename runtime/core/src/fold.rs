@@ -10,7 +10,8 @@ use crate::channels;
 use crate::error::ErrorClass;
 use crate::ids::{CheckpointId, InterruptId, Name, Ns, Timestamp};
 use crate::journal::{apply_task, question_head};
-use crate::record::{CallOutcome, Hop, InterruptKind, Op, Plan, Record, RunKind, Source, Timer, TimerKey};
+use crate::record::{CallOutcome, Hop, Op, Plan, Record, RunKind, Source, Timer, TimerKey};
+use crate::spending::{raised_by, take_answer};
 use crate::state::{CallEntry, DECIDED_MAX, Frame, RunState, STEP_BEFORE_INPUT, TaskStatus, ThreadState, is_below};
 
 impl ThreadState {
@@ -52,6 +53,9 @@ impl ThreadState {
             Op::Migrated { digest, renames } => self.migrate(digest, renames),
             Op::Snapshot(state) => *self = (**state).clone(),
             Op::Audited(_) => {}
+            Op::Linked { links } => self.link(links),
+            Op::FrameHeld { ns, why } => drop(self.held.insert(ns.clone(), why.clone())),
+            Op::Held { .. } | Op::Charged { .. } | Op::Settled { .. } => self.apply_spending(op),
             Op::RunAccepted(_) | Op::RunQueued(_) | Op::RunEnded { .. } => self.apply_run(op, at),
             Op::FrameOpened { .. } | Op::FrameClosed { .. } | Op::Checkpoint { .. } | Op::Rewound { .. } => {
                 self.apply_frame(op, at);
@@ -75,6 +79,7 @@ impl ThreadState {
             | Op::CallBegun { task, .. }
             | Op::CallEnded { task, .. } => {
                 self.count_call(op);
+                self.note_begun(op);
                 if let Some(state) = self.task_mut(*task) {
                     apply_task(state, op);
                 }
@@ -98,6 +103,16 @@ impl ThreadState {
             self.find_task(task).and_then(|(_, frame, index)| frame.plan.tasks.get(index)).map(|t| t.node.clone());
         if let Some(node) = node {
             *self.calls.entry(node).or_default() += 1;
+        }
+    }
+
+    /// Subgraphs that are open, or kept, go on in the version that the thread is pinned to.
+    fn link(&mut self, links: &BTreeMap<Name, GraphDigest>) {
+        self.links = links.clone();
+        for (_, frame) in self.frames.iter_mut().filter(|(ns, _)| !ns.is_empty()) {
+            if let Some(digest) = links.get(&frame.graph) {
+                frame.digest = digest.clone();
+            }
         }
     }
 
@@ -140,8 +155,12 @@ impl ThreadState {
         match op {
             Op::RunAccepted(run) => {
                 self.queue.retain(|queued| queued.id != run.id);
+                self.held.clear();
                 if run.kind == RunKind::Start {
                     self.calls.clear();
+                    if let Some(spending) = &mut self.spending {
+                        spending.inputs += 1;
+                    }
                 }
                 let input = match (&self.run, run.kind) {
                     (Some(before), RunKind::Resume | RunKind::Continue) => Arc::clone(&before.input),
@@ -160,6 +179,7 @@ impl ThreadState {
             Op::RunQueued(run) => self.queue.push((**run).clone()),
             Op::RunEnded { run, outcome } => {
                 self.queue.retain(|queued| queued.id != *run);
+                self.held.clear();
                 if let Some(state) = self.run.as_mut().filter(|state| state.id == *run) {
                     state.outcome = Some(outcome.clone());
                 }
@@ -196,6 +216,9 @@ impl ThreadState {
     }
 
     fn open_frame(&mut self, ns: &Ns, graph: &Name, digest: &GraphDigest, keep: bool) {
+        if !ns.is_empty() && !self.links.contains_key(graph) {
+            self.links.insert(graph.clone(), digest.clone());
+        }
         if let Some(frame) = self.frames.get_mut(ns).filter(|frame| frame.asleep) {
             frame.asleep = false;
             return;
@@ -228,6 +251,7 @@ impl ThreadState {
             }
             _ => drop(self.frames.remove(ns)),
         }
+        self.held.retain(|other, _| other != ns && !inside(other));
         self.interrupts.retain(|_, interrupt| interrupt.ns != *ns && !inside(&interrupt.ns));
     }
 
@@ -250,11 +274,13 @@ impl ThreadState {
             }
             Op::Answered { id, answer, decides: true } => {
                 self.remember_decision(*id, answer.by.clone(), answer.at);
-                let doubt = self.interrupts.get(id).is_some_and(|question| question.kind == InterruptKind::InDoubt);
-                match self.close_question(*id) {
-                    Some(entry) if doubt => entry.doubt = Some(answer.clone()),
-                    Some(entry) => entry.answer = Some(answer.clone()),
-                    None => {}
+                let question = self.interrupts.get(id).map(|question| (question.kind, Arc::clone(&question.payload)));
+                let raised = question.as_ref().and_then(|(kind, payload)| raised_by(*kind, payload, answer));
+                if let Some((wall, limit)) = raised {
+                    self.spending.get_or_insert_default().raised.insert(wall, limit);
+                }
+                if let Some((entry, (kind, payload))) = self.close_question(*id).zip(question) {
+                    take_answer(entry, kind, &payload, answer);
                 }
             }
             Op::Expired { id } => {

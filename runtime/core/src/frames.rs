@@ -73,7 +73,6 @@ impl Run {
         self.ready.retain(|task| !gone.contains(task));
         self.withdraw_of(&gone, "its subgraph ended");
         self.failing.retain(|other| !inside(other));
-        self.held.retain(|other, _| !inside(other));
         self.views.retain(|other, _| !inside(other));
         self.untracked.retain(|other, _| !inside(other));
         self.open_tasks.retain(|other, _| !inside(other));
@@ -87,6 +86,7 @@ impl Run {
         let timers = self.state.timers.keys().filter(|key| match key {
             TimerKey::Retry(task) | TimerKey::Wait(task) => tasks.contains(task),
             TimerKey::Expire(id) => open.contains(id),
+            TimerKey::Settle => false,
         });
         for key in timers.cloned().collect::<Vec<_>>() {
             self.record(Op::TimerCleared { key });

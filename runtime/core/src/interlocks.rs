@@ -2,5 +2,6 @@
 
 pub mod approval;
 pub mod breaker;
+pub mod budget;
 pub mod gate;
 pub mod guard;

@@ -2,6 +2,7 @@
 
 use crate::dispatch::is_wait;
 use crate::record::{CallHead, CallKind, CallOutcome, Interrupt, Op};
+use crate::spending::WHOLE_TASK;
 use crate::state::{TaskState, TaskStatus};
 
 pub(crate) fn question_head(interrupt: &Interrupt) -> CallHead {
@@ -25,6 +26,7 @@ pub(crate) fn apply_task(task: &mut TaskState, op: &Op) {
         Op::AttemptFailed { error, .. } => {
             task.attempts += 1;
             task.error = Some(error.clone());
+            forget_leave(task);
             cut_journal(task);
             forget_wait(task);
         }
@@ -36,6 +38,7 @@ pub(crate) fn apply_task(task: &mut TaskState, op: &Op) {
         Op::TaskReset { .. } => {
             task.status = TaskStatus::Pending;
             task.attempts = 0;
+            forget_leave(task);
             cut_journal(task);
             forget_wait(task);
             reopen_failed_call(task);
@@ -54,6 +57,7 @@ pub(crate) fn apply_task(task: &mut TaskState, op: &Op) {
             if let Some(entry) = task.entry(*ix, head.as_ref()) {
                 entry.outcome = Some(outcome.clone());
                 entry.attempt = attempt;
+                entry.leave = None;
             }
         }
         _ => {}
@@ -69,6 +73,12 @@ fn cut_journal(task: &mut TaskState) {
     if task.calls.len() < before {
         task.generation += 1;
     }
+}
+
+/// What people said about an interlock was said about the attempt that has failed.
+fn forget_leave(task: &mut TaskState) {
+    task.calls.remove(&WHOLE_TASK);
+    task.calls.values_mut().for_each(|call| call.leave = None);
 }
 
 /// A `wait` that is tried again waits again.

@@ -30,7 +30,7 @@ impl Run {
         let node = view.graph.node(starting.node).ok_or_else(|| TaskError::bug("a task lost its node"))?;
         let local = !matches!(node.kind, Kind::Agent(_) | Kind::Tool(_) | Kind::Function(_) | Kind::Spawn(_));
         if local {
-            self.stream_task_start(&starting.ns, starting.id, &starting.vars);
+            self.stream_task_start(starting);
         }
         match &node.kind {
             Kind::Agent(_) | Kind::Tool(_) | Kind::Function(_) | Kind::Spawn(_) => self.dispatch(starting),
@@ -254,12 +254,7 @@ impl Run {
             );
             return Err(TaskError::new(ErrorClass::Limit, text));
         }
-        let child = self.graphs.by_name(&graph.graph).ok_or_else(|| {
-            TaskError::new(
-                ErrorClass::NotFound,
-                format!("node `{node}` calls graph `{}`, which is not loaded", graph.graph),
-            )
-        })?;
+        let child = self.pinned_child(&node, &graph.graph)?;
         let known = self.state.frames.contains_key(&ns);
         self.record(Op::FrameOpened {
             ns: ns.clone(),
@@ -272,6 +267,18 @@ impl Run {
             self.close_child(&ns);
         }
         begun
+    }
+
+    /// The graph a node calls, in the version its thread is pinned to; the current one at the first visit.
+    fn pinned_child(&self, node: &str, name: &str) -> Result<Arc<graphs::CompiledGraph>, TaskError> {
+        let missing =
+            |what: String| TaskError::new(ErrorClass::NotFound, format!("node `{node}` calls graph `{name}`, {what}"));
+        match self.state.links.get(name) {
+            Some(digest) => self.graphs.by_digest(digest).ok_or_else(|| {
+                missing(format!("version {digest} of which this thread is pinned to and which is not in the store"))
+            }),
+            None => self.graphs.by_name(name).ok_or_else(|| missing("which is not loaded".to_owned())),
+        }
     }
 
     /// Applies input to a frame and plans its first superstep.

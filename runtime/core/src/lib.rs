@@ -7,7 +7,9 @@
 mod budget;
 mod calls;
 pub mod channels;
+mod clearance;
 mod commands;
+pub mod deep;
 mod dispatch;
 mod edits;
 pub mod effect;
@@ -29,6 +31,7 @@ pub mod retry;
 pub mod run;
 pub mod scope;
 mod settle;
+mod spending;
 pub mod state;
 pub mod stream;
 mod superstep;
@@ -36,6 +39,7 @@ mod superstep;
 mod tests;
 
 pub use calls::{CALLS_MAX, GIVE_UP, HAPPENED, REPEAT};
+pub use clearance::RESET;
 pub use commands::END;
 pub use dispatch::digest_of;
 pub use edits::bulk_problem;

@@ -24,6 +24,8 @@ pub(crate) struct Log {
     in_flight: Option<Seq>,
     durable: Seq,
     barrier: Seq,
+    /// The barrier before `barrier`.
+    last_barrier: Seq,
     floor: Seq,
     held: Vec<(Seq, Effect)>,
     flush_wanted: bool,
@@ -43,6 +45,7 @@ impl Log {
             in_flight: None,
             durable: head,
             barrier: head,
+            last_barrier: head,
             floor: head,
             held: Vec::new(),
             flush_wanted: false,
@@ -76,7 +79,11 @@ impl Log {
 
     /// Tasks may start only when everything buffered now is durable.
     pub(crate) fn set_barrier(&mut self) {
-        self.barrier = self.next_seq();
+        let barrier = self.next_seq();
+        if barrier > self.barrier {
+            self.last_barrier = self.barrier;
+            self.barrier = barrier;
+        }
     }
 
     /// Nothing may start before everything buffered now is durable, whatever the durability of the run.
@@ -90,6 +97,11 @@ impl Log {
 
     pub(crate) fn barrier_passed(&self) -> bool {
         self.durable >= self.barrier
+    }
+
+    /// Whether what stood before the last barrier is durable: one superstep may be ahead of the disk, not more.
+    pub(crate) fn last_barrier_passed(&self) -> bool {
+        self.durable >= self.last_barrier
     }
 
     /// The record that the buffer will be written with.
@@ -185,4 +197,37 @@ fn op_weight(op: &Op) -> usize {
 fn state_weight(state: &crate::state::ThreadState) -> usize {
     let slots = state.frames.values().flat_map(|frame| frame.channels.values());
     200 + slots.map(|slot| 8 + crate::channels::weight(&slot.value)).sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A superstep ends and is sent to the store, if none is on its way.
+    fn superstep(log: &mut Log) -> Option<Seq> {
+        log.push(Op::TaskReset { task: crate::ids::TaskId(1) });
+        log.set_barrier();
+        log.want_flush();
+        let thread = ThreadId::new("t").unwrap();
+        log.flush(&thread, Timestamp(0), None, None).map(|commit| commit.seq)
+    }
+
+    #[test]
+    fn one_superstep_may_be_ahead_of_the_disk() {
+        let mut log = Log::new(Seq(0), Epoch(0), (0, 0));
+        assert_eq!(superstep(&mut log), Some(Seq(1)));
+        assert!(log.last_barrier_passed() && !log.barrier_passed());
+        assert_eq!(superstep(&mut log), None);
+        assert!(!log.last_barrier_passed(), "the second would be lost together with the first");
+        log.persisted(Seq(1));
+        assert!(log.last_barrier_passed() && !log.barrier_passed());
+    }
+
+    #[test]
+    fn frames_that_end_together_are_one_step_ahead() {
+        let mut log = Log::new(Seq(0), Epoch(0), (0, 0));
+        log.set_barrier();
+        log.set_barrier();
+        assert!(log.last_barrier_passed() && !log.barrier_passed());
+    }
 }

@@ -206,8 +206,13 @@ impl Run {
 
     /// Fires everything that is due, and picks up a run that a dead process left behind.
     pub(crate) fn wake(&mut self, run: RunId) -> Result<Reply, Refusal> {
-        let due: Vec<TimerKey> =
-            self.state.timers.iter().filter(|(_, at)| **at <= self.now).map(|(key, _)| key.clone()).collect();
+        let due: Vec<TimerKey> = self
+            .state
+            .timers
+            .iter()
+            .filter(|(key, at)| **at <= self.now && **key != TimerKey::Settle)
+            .map(|(key, _)| key.clone())
+            .collect();
         for key in &due {
             self.fire(key);
         }
@@ -226,7 +231,7 @@ impl Run {
             .state
             .timers
             .iter()
-            .filter(|(key, _)| !matches!(key, TimerKey::Expire(_)))
+            .filter(|(key, _)| !matches!(key, TimerKey::Expire(_) | TimerKey::Settle))
             .map(|(k, at)| (k.clone(), *at))
             .collect();
         for (key, at) in timers {
@@ -269,6 +274,7 @@ impl Run {
         match key {
             TimerKey::Retry(task) | TimerKey::Wait(task) => self.ready.push_back(*task),
             TimerKey::Expire(_) => self.requeue(),
+            TimerKey::Settle => {}
         }
     }
 
@@ -295,7 +301,7 @@ impl Run {
     fn fire(&mut self, key: &TimerKey) {
         self.record(Op::TimerCleared { key: key.clone() });
         match key {
-            TimerKey::Retry(_) => {}
+            TimerKey::Retry(_) | TimerKey::Settle => {}
             TimerKey::Wait(task) => self.end_wait(*task),
             TimerKey::Expire(id) => {
                 if let Some(question) = self.state.interrupts.get(id).cloned() {

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::channels::Change;
 use crate::error::TaskError;
 use crate::ids::{CallIx, CheckpointId, Epoch, InterruptId, Name, Ns, RunId, Seq, TaskId, ThreadId, Timestamp};
+use crate::spending::Hold;
 use crate::state::{Frame, ThreadState};
 
 /// One atomic, durable append to one thread.
@@ -101,6 +102,16 @@ pub enum Op {
     Audited(Box<AuditEntry>),
     /// The whole state: folding may start here.
     Snapshot(Box<ThreadState>),
+    /// A call is about to reserve on the ledger: written first, so that a crash in between can be put right.
+    Held { key: Name, hold: Box<Hold> },
+    /// What a call really took is known, in the order of its hold's takes; the ledger is to be told.
+    Charged { key: Name, spent: Vec<u64> },
+    /// The ledger has it.
+    Settled { key: Name },
+    /// The next superstep of a subgraph does not begin in this run.
+    FrameHeld { ns: Ns, why: Outcome },
+    /// The versions of the graphs that the thread's graph calls, directly or not.
+    Linked { links: BTreeMap<Name, GraphDigest> },
 }
 
 /// A run as accepted.
@@ -212,6 +223,18 @@ pub enum Source {
     Update,
     /// A branch began.
     Fork,
+}
+
+impl Source {
+    /// LangGraph's word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::Loop => "loop",
+            Self::Update => "update",
+            Self::Fork => "fork",
+        }
+    }
 }
 
 /// What runs next, explicitly.
@@ -364,6 +387,8 @@ pub enum TimerKey {
     Wait(TaskId),
     /// A question expires.
     Expire(InterruptId),
+    /// The ledger is to be told what a call took that has ended.
+    Settle,
 }
 
 /// Something due at a time.

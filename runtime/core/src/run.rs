@@ -96,9 +96,20 @@ pub(crate) struct Live {
     pub(crate) last_sign: Timestamp,
     pub(crate) permitted: BTreeMap<CallIx, CallHead>,
     pub(crate) suspending: bool,
+    /// Calls on their way through shared records, and the task itself under [`crate::spending::WHOLE_TASK`].
+    pub(crate) passing: BTreeMap<CallIx, crate::clearance::Passing>,
+    /// The worst case of calls that have a price.
+    pub(crate) worst: BTreeMap<CallIx, crate::interlocks::budget::Cost>,
     pub(crate) cache_key: Option<String>,
     pub(crate) cache_asked: bool,
     pub(crate) starting: crate::dispatch::Starting,
+}
+
+impl Live {
+    /// Whether a call is being made, or on its way to be.
+    pub(crate) fn is_asking(&self, ix: CallIx) -> bool {
+        self.permitted.contains_key(&ix) || self.passing.contains_key(&ix)
+    }
 }
 
 /// See [`Run::mark`].
@@ -126,8 +137,6 @@ pub struct Run {
     pub(crate) draining: bool,
     /// Frames in which a task failed for good and that are coming to rest.
     pub(crate) failing: BTreeSet<Ns>,
-    /// Subgraphs whose next superstep does not begin in this run, and why.
-    pub(crate) held: BTreeMap<Ns, Outcome>,
     next_token: u64,
     just_loaded: bool,
     out: Vec<Effect>,
@@ -153,7 +162,6 @@ impl Run {
             now: Timestamp::default(),
             draining: false,
             failing: BTreeSet::new(),
-            held: BTreeMap::new(),
             next_token: 1,
             just_loaded: true,
             out: Vec::new(),
@@ -184,6 +192,7 @@ impl Run {
     pub fn apply(&mut self, now: Timestamp, event: Event) -> Vec<Effect> {
         self.now = now.max(self.now);
         if std::mem::take(&mut self.just_loaded) {
+            self.settle_left();
             self.pick_up();
         }
         match event {
@@ -191,12 +200,14 @@ impl Run {
             Event::TaskDone { task, token, output } => self.task_done(task, token, *output),
             Event::TaskBroke { task, token, error } => self.task_broke(task, token, error),
             Event::CallAsked { task, token, ix, request } => self.call_asked(task, token, ix, &request),
-            Event::CallDone { task, token, ix, outcome } => self.call_done(task, token, ix, outcome),
+            Event::CallDone { task, token, ix, outcome, spent } => self.call_done(task, token, ix, (outcome, spent)),
             Event::Probed { task, token, ix, found } => self.probed(task, token, ix, found),
             Event::QuestionAsked { task, token, ix, question } => self.question_asked(task, token, ix, &question),
             Event::Beat { task, token } => self.beat(task, token),
             Event::Said { task, token, said } => self.said(task, token, said),
             Event::CacheLooked { task, token, key, hit } => self.cache_looked(task, token, (key, hit)),
+            Event::Cleared { task, token, ix, cleared } => self.cleared(task, token, ix, *cleared),
+            Event::Told(told) => self.told(*told),
             Event::Persisted { seq } => self.persisted(seq),
             Event::TimerFired { timer } => self.timer_fired(timer),
             Event::Idle => self.log.want_flush(),
@@ -216,7 +227,17 @@ impl Run {
 
     fn command(&mut self, request: RequestId, command: Command) {
         let before = self.log.pending();
-        let outcome = match command {
+        let outcome = match crate::deep::bounded_command(command) {
+            Ok(command) => self.obey(command),
+            Err(error) => Err(Refusal::Invalid(error)),
+        };
+        let wrote = self.log.pending() > before;
+        let effect = Effect::Reply { request, reply: Box::new(outcome) };
+        if wrote { self.hold(effect) } else { self.push(effect) }
+    }
+
+    fn obey(&mut self, command: Command) -> Result<Reply, Refusal> {
+        match command {
             Command::Start { run, graph, input, options, metadata } => {
                 self.start(run, &graph, input, (options, metadata))
             }
@@ -230,10 +251,8 @@ impl Run {
             Command::Drain => self.drain(),
             Command::Migrate { graph, renames } => self.migrate(&graph, renames),
             Command::Tag { metadata } => self.tag(metadata),
-        };
-        let wrote = self.log.pending() > before;
-        let effect = Effect::Reply { request, reply: Box::new(outcome) };
-        if wrote { self.hold(effect) } else { self.push(effect) }
+            Command::Note { actor, action, detail } => self.note(&actor, &action, detail),
+        }
     }
 
     fn tag(&mut self, metadata: Value) -> Result<Reply, Refusal> {
@@ -241,6 +260,15 @@ impl Run {
             return Err(Refusal::Empty);
         }
         self.record(Op::Tagged { metadata });
+        self.log.want_flush();
+        Ok(Reply::Done)
+    }
+
+    fn note(&mut self, actor: &str, action: &str, detail: Value) -> Result<Reply, Refusal> {
+        if self.state.graph.is_none() {
+            return Err(Refusal::Empty);
+        }
+        self.audit(actor, action, (&"".into(), None), detail);
         self.log.want_flush();
         Ok(Reply::Done)
     }
@@ -262,10 +290,14 @@ impl Run {
     }
 
     /// A run's tasks start only when its acceptance is durable; with `sync`, those of a superstep only when the checkpoint
-    /// they start from is.
+    /// they start from is; with `async`, when the one before that is.
     fn may_dispatch(&self) -> bool {
-        let sync = self.state.active_run().is_some_and(|run| run.options.durability == Durability::Sync);
-        self.log.floor_passed() && (!sync || self.log.barrier_passed())
+        let saved = match self.state.active_run().map(|run| run.options.durability) {
+            Some(Durability::Sync) => self.log.barrier_passed(),
+            Some(Durability::Async) => self.log.last_barrier_passed(),
+            Some(Durability::Exit) | None => true,
+        };
+        self.log.floor_passed() && saved
     }
 
     fn next_ready(&mut self) -> Option<TaskId> {
@@ -383,10 +415,10 @@ impl Run {
     /// Supersteps the active run may take.
     pub(crate) fn recursion_limit(&mut self) -> u32 {
         let asked = self.state.active_run().and_then(|run| run.options.recursion_limit);
-        asked.unwrap_or_else(|| {
-            let root: Ns = "".into();
-            self.view(&root).map_or(RECURSION_DEFAULT, |view| view.graph.limits().recursion)
-        })
+        let known = self.views.get("").map(|view| view.graph.limits().recursion);
+        asked
+            .or(known)
+            .unwrap_or_else(|| self.view(&root()).map_or(RECURSION_DEFAULT, |view| view.graph.limits().recursion))
     }
 
     /// Ends the active run and starts the next queued one.
@@ -404,7 +436,6 @@ impl Run {
         self.abort_all();
         self.draining = false;
         self.failing.clear();
-        self.held.clear();
         self.untracked.clear();
         match outcome {
             Outcome::Interrupted => self.stream_pause(),
@@ -412,6 +443,7 @@ impl Run {
             _ => self.clear_retries(),
         }
         self.record(Op::RunEnded { run, outcome: outcome.clone() });
+        self.remind_of_holds();
         self.log.want_flush();
         self.hold(Effect::RunEnded { run, outcome });
     }
@@ -447,6 +479,7 @@ impl Run {
                 self.push(Effect::CacheRelease { key });
             }
             self.push(Effect::Abort { task, token });
+            self.abandon(live.passing);
         }
     }
 }

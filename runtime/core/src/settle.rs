@@ -16,6 +16,7 @@ use crate::plan;
 use crate::record::{Hop, Op};
 use crate::run::Run;
 use crate::scope::TaskScope;
+use crate::spending::WHOLE_TASK;
 use crate::stream::Mode;
 
 /// What a task wrote: changes, values of memory only, and where it leads.
@@ -24,13 +25,27 @@ type Written = (Vec<Change>, Map<String, Value>, Vec<Hop>);
 impl Run {
     /// A dispatched node returned.
     pub(crate) fn task_done(&mut self, id: TaskId, token: Token, output: NodeOutput) {
+        let output = match crate::deep::bounded_output(output, self.node_of(id).map_or("?", |node| node)) {
+            Ok(output) => output,
+            Err(error) => return self.task_broke(id, token, error),
+        };
         if self.live(id, token).is_some() {
-            let Some(live) = self.live.remove(&id) else { return };
+            let Some(mut live) = self.live.remove(&id) else { return };
+            let whole = live.passing.remove(&WHOLE_TASK);
+            self.abandon(live.passing);
             if live.suspending {
                 // It left its open question behind: what it returned does not count, the answer starts it again.
                 self.release_cache(live.cache_key);
                 return self.restart_answered(id);
             }
+            if whole.is_none() {
+                return self.finish_task(&live.starting, output, Vec::new(), None, live.cache_key);
+            }
+            let refused = match self.writes_and_route(&live.starting, output.clone(), Vec::new(), None) {
+                Ok(_) => None,
+                Err(error) => Some(error),
+            };
+            self.task_settled(id, whole, refused.as_ref());
             self.finish_task(&live.starting, output, Vec::new(), None, live.cache_key);
         }
     }
@@ -38,12 +53,15 @@ impl Run {
     /// A dispatched node failed.
     pub(crate) fn task_broke(&mut self, id: TaskId, token: Token, error: TaskError) {
         if self.live(id, token).is_some() {
-            let Some(live) = self.live.remove(&id) else { return };
+            let Some(mut live) = self.live.remove(&id) else { return };
+            let whole = live.passing.remove(&WHOLE_TASK);
             self.release_cache(live.cache_key);
-            match live.suspending {
-                true => self.restart_answered(id),
-                false => self.fail_task(id, error),
+            self.abandon(live.passing);
+            if live.suspending {
+                return self.restart_answered(id);
             }
+            self.task_settled(id, whole, Some(&error));
+            self.fail_task(id, error);
         }
     }
 

@@ -13,6 +13,7 @@ use crate::ids::{CallIx, CheckpointId, InterruptId, Name, Ns, RunId, TaskId, Tim
 use crate::record::{
     Answer, CallHead, CallOutcome, Hop, Interrupt, Outcome, Plan, QueuedRun, RunKind, RunOptions, Source, TimerKey,
 };
+use crate::spending::Spending;
 
 /// Step number of a frame before its first checkpoint; the input checkpoint is step -1.
 pub const STEP_BEFORE_INPUT: i64 = -2;
@@ -53,6 +54,15 @@ pub struct ThreadState {
     pub minted: u64,
     /// Calls each node made since the thread's last input, over all pauses and resumes.
     pub calls: BTreeMap<Name, u64>,
+    /// What calls hold on the ledger, once one does.
+    #[serde(default)]
+    pub spending: Option<Box<Spending>>,
+    /// Subgraphs whose next superstep does not begin in this run, and why.
+    #[serde(default)]
+    pub held: BTreeMap<Ns, Outcome>,
+    /// Graphs that the thread's graph calls, with the versions they are pinned to.
+    #[serde(default)]
+    pub links: BTreeMap<Name, GraphDigest>,
 }
 
 /// A run as far as it came.
@@ -161,6 +171,20 @@ pub struct CallEntry {
     pub outcome: Option<CallOutcome>,
     /// Attempt of the task in which it ended.
     pub attempt: u32,
+    /// What people said about an interlock that stopped it.
+    #[serde(default)]
+    pub leave: Option<Box<Leave>>,
+}
+
+/// What people said about the interlocks that stopped a call; used up when the call ends.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Leave {
+    /// The last answer about a budget.
+    pub budget: Option<Answer>,
+    /// Walls that this call may pass.
+    pub lifted: Vec<Name>,
+    /// The answer about a breaker.
+    pub breaker: Option<Answer>,
 }
 
 impl CallEntry {
@@ -177,6 +201,7 @@ impl CallEntry {
             asked: 0,
             outcome: None,
             attempt: 0,
+            leave: None,
         }
     }
 }

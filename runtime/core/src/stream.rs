@@ -1,14 +1,16 @@
 //! Stream events, with the payloads of LangGraph's stream modes. Built only for modes somebody subscribed to.
 
+use graphs::CompiledGraph;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::channels;
+use crate::dispatch::Starting;
 use crate::effect::Effect;
 use crate::ids::{Ns, TaskId};
-use crate::record::{Durability, Interrupt, Source};
+use crate::record::{Durability, Interrupt, PlannedTask, Source};
 use crate::run::Run;
-use crate::state::{Frame, TaskState, TaskStatus};
+use crate::state::{Frame, TaskState, TaskStatus, ThreadState};
 
 /// A set of stream modes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -130,16 +132,20 @@ impl Run {
         self.modes.has(Mode::Tasks) || self.modes.has(Mode::Debug)
     }
 
-    pub(crate) fn stream_task_start(&mut self, ns: &Ns, task: TaskId, vars: &serde_json::Map<String, Value>) {
+    pub(crate) fn stream_task_start(&mut self, starting: &Starting) {
         if !self.wants_tasks() {
             return;
         }
-        let input = Value::Object(vars.clone());
-        let Some((_, frame, index)) = self.state.find_task(task) else { return };
-        let node = frame.plan.tasks.get(index).map_or("", |planned| &planned.node);
-        let payload =
-            json!({"id": task, "name": node, "input": input, "triggers": [], "metadata": {"step": frame.step + 1}});
-        self.emit_task_event(ns, "task", payload);
+        let Some((_, frame, index)) = self.state.find_task(starting.id) else { return };
+        let Some(planned) = frame.plan.tasks.get(index) else { return };
+        let payload = json!({
+            "id": starting.id,
+            "name": planned.node,
+            "input": task_input(frame, planned, &starting.vars),
+            "triggers": [trigger(&starting.view.graph, planned)],
+            "metadata": {"step": frame.step + 1},
+        });
+        self.emit_task_event(&starting.ns, "task", payload);
     }
 
     pub(crate) fn stream_task_result(&mut self, ns: &Ns, task: TaskId, error: Option<&str>) {
@@ -207,7 +213,7 @@ impl Run {
         let shows_values = self.modes.has(Mode::Values) && frame.source != Source::Input;
         let values = shows_values.then(|| channels::values(&frame.channels));
         let checkpoint = (self.modes.has(Mode::Checkpoints) || self.modes.has(Mode::Debug))
-            .then(|| show_checkpoint(self.thread.as_str(), ns, frame));
+            .then(|| show_checkpoint(self.thread.as_str(), (ns, frame), &self.state));
         if let Some(values) = values {
             self.emit_durable(Mode::Values, ns, values);
         }
@@ -225,6 +231,31 @@ impl Run {
     }
 }
 
+/// What a task reads: the state with its variables over it; a sent task has only what it was sent with.
+fn task_input(frame: &Frame, planned: &PlannedTask, vars: &Map<String, Value>) -> Value {
+    let mut input = match planned.send {
+        Some(_) => Value::Object(Map::new()),
+        None => channels::values(&frame.channels),
+    };
+    if let Some(map) = input.as_object_mut() {
+        map.extend(vars.iter().map(|(name, value)| (name.clone(), value.clone())));
+    }
+    input
+}
+
+/// What started a task, in LangGraph's words: an edge, a join of edges, or a send.
+fn trigger(graph: &CompiledGraph, planned: &PlannedTask) -> String {
+    if planned.send.is_some() {
+        return "__pregel_push".to_owned();
+    }
+    let after = graph.node_by_name(&planned.node).map_or(&[][..], |node| node.after.as_slice());
+    let sources: Vec<&str> = after.iter().filter_map(|ix| graph.node(*ix)).map(|node| node.name.as_str()).collect();
+    if sources.is_empty() {
+        return format!("branch:to:{}", planned.node);
+    }
+    format!("join:{}:{}", sources.join("+"), planned.node)
+}
+
 /// What a finished task wrote, as one object (a list when a channel was written several times), and whether it came
 /// from the cache. `null` when it wrote nothing.
 pub fn task_update(task: &TaskState) -> (Value, bool) {
@@ -232,11 +263,11 @@ pub fn task_update(task: &TaskState) -> (Value, bool) {
     if changes.is_empty() {
         return (Value::Null, *cached);
     }
-    let mut parts: Vec<serde_json::Map<String, Value>> = vec![serde_json::Map::new()];
+    let mut parts: Vec<Map<String, Value>> = vec![Map::new()];
     for change in changes {
         let fits = parts.last().is_some_and(|part| !part.contains_key(&*change.channel));
         if !fits {
-            parts.push(serde_json::Map::new());
+            parts.push(Map::new());
         }
         if let Some(part) = parts.last_mut() {
             part.insert(change.channel.to_string(), change.op.shown());
@@ -265,17 +296,16 @@ pub fn show_interrupt(interrupt: &Interrupt) -> Value {
     })
 }
 
-fn source_word(source: Source) -> &'static str {
-    match source {
-        Source::Input => "input",
-        Source::Loop => "loop",
-        Source::Update => "update",
-        Source::Fork => "fork",
-    }
+/// Checkpoints of the frames around a frame, by namespace: `{}` for the root.
+pub fn parents(state: &ThreadState, ns: &str) -> Value {
+    let outer = state.frames.iter().filter(|(other, _)| {
+        ns.strip_prefix(&***other).is_some_and(|rest| !rest.is_empty() && (other.is_empty() || rest.starts_with('|')))
+    });
+    Value::Object(outer.map(|(other, frame)| (other.to_string(), json!(frame.checkpoint))).collect())
 }
 
 /// A frame's checkpoint as the `checkpoints` mode shows it: config, metadata, values, next, parent, tasks.
-pub fn show_checkpoint(thread: &str, ns: &str, frame: &Frame) -> Value {
+fn show_checkpoint(thread: &str, (ns, frame): (&Ns, &Frame), state: &ThreadState) -> Value {
     let config = |id| json!({"configurable": {"thread_id": thread, "checkpoint_ns": ns, "checkpoint_id": id}});
     let tasks: Vec<Value> = frame
         .plan
@@ -288,7 +318,7 @@ pub fn show_checkpoint(thread: &str, ns: &str, frame: &Frame) -> Value {
     json!({
         "config": config(frame.checkpoint),
         "parent_config": frame.parent.map(config),
-        "metadata": {"source": source_word(frame.source), "step": frame.step},
+        "metadata": {"source": frame.source.word(), "step": frame.step, "parents": parents(state, ns)},
         "values": channels::values(&frame.channels),
         "next": next,
         "tasks": tasks,

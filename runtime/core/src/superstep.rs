@@ -54,7 +54,7 @@ impl Run {
         if ns.is_empty() {
             self.end_run(outcome);
         } else {
-            self.held.insert(ns.clone(), outcome);
+            self.record(Op::FrameHeld { ns: ns.clone(), why: outcome });
         }
     }
 

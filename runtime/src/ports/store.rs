@@ -266,6 +266,9 @@ pub trait Store: Send + Sync + 'static {
     /// Replaces a reservation by what was really spent. Settling twice changes nothing.
     async fn settle(&self, account: &str, key: &str, spent: u64) -> Result<Account, StoreError>;
 
+    /// What an account holds; nothing when it was never used.
+    async fn account(&self, account: &str) -> Result<Account, StoreError>;
+
     /// A small durable document by name (breaker records, adaptive thresholds); `expected` is compared first.
     async fn swap_document(&self, name: &str, expected: Option<&Value>, new: &Value) -> Result<bool, StoreError>;
 

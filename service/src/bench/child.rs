@@ -10,7 +10,7 @@ use runtime::ports::store::ThreadFilter;
 use serde_json::{Value, json};
 
 use super::graphs_used::{CHAIN, compile};
-use super::measure::{Marks, quantile, rss_mb};
+use super::measure::{Marks, quantile, rss_bytes, rss_mb};
 use super::workloads::{Bench, block_on};
 use super::{BenchArgs, Outcome};
 
@@ -24,6 +24,9 @@ fn command(args: &BenchArgs, extra: &[&str]) -> anyhow::Result<Command> {
         if let Some(value) = value {
             command.args([flag, &value.to_string()]);
         }
+    }
+    if let Some(folder) = &args.backend_folder {
+        command.args(["--backend-folder", folder]);
     }
     command.args(extra);
     Ok(command)
@@ -43,7 +46,8 @@ pub(super) fn run(args: &BenchArgs, child: &str) -> anyhow::Result<()> {
         "start" => start(args),
         "run" => run_half(args),
         "recover" => recover(args),
-        other => anyhow::bail!("--child `{other}`: use start, run or recover"),
+        "open" => super::parked::open_and_rest(args),
+        other => anyhow::bail!("--child `{other}`: use start, run, recover or open"),
     }
 }
 
@@ -68,9 +72,7 @@ pub(super) fn w6(args: &BenchArgs) -> anyhow::Result<Outcome> {
     let (mut times, mut sizes) = (Vec::new(), Vec::new());
     for round in 0..=args.repeat {
         let began = Instant::now();
-        let mut child = command(args, &["--child", "start"])?.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().context("no output")?).read_line(&mut line)?;
+        let (mut child, line) = until_done(args, "start")?;
         let elapsed = began.elapsed().as_secs_f64() * 1e3;
         let rss = rss_mb(&child.id().to_string());
         drop(child.stdin.take());
@@ -83,6 +85,24 @@ pub(super) fn w6(args: &BenchArgs) -> anyhow::Result<Outcome> {
     }
     let metrics = json!({"start_to_first_step_ms": quantile(&times, 0.5), "idle_rss_mb": quantile(&sizes, 0.5)});
     Ok(Outcome { metrics, params: json!({"repeat": args.repeat}), ok: times.len() == args.repeat })
+}
+
+/// Starts a child and waits for its first line, which says that it is done and waits.
+fn until_done(args: &BenchArgs, role: &str) -> anyhow::Result<(Child, String)> {
+    let mut child = command(args, &["--child", role])?.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().context("no output")?).read_line(&mut line)?;
+    Ok((child, line))
+}
+
+/// Resident bytes of a child that has done its part and waits.
+pub(super) fn idle_rss(args: &BenchArgs, role: &str) -> anyhow::Result<f64> {
+    let (mut child, line) = until_done(args, role)?;
+    let rss = rss_bytes(&child.id().to_string());
+    drop(child.stdin.take());
+    child.wait()?;
+    anyhow::ensure!(line.trim() == "done", "the child did not come to rest");
+    Ok(rss)
 }
 
 fn log_path(args: &BenchArgs) -> std::path::PathBuf {

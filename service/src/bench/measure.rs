@@ -68,10 +68,15 @@ pub(super) fn quantile(values: &[f64], q: f64) -> f64 {
 
 /// Resident memory of a process in MB.
 pub(super) fn rss_mb(pid: &str) -> f64 {
+    (rss_bytes(pid) / 104_857.6).round() / 10.0
+}
+
+/// Resident memory of a process.
+pub(super) fn rss_bytes(pid: &str) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kb = line.and_then(|line| line.split_whitespace().next()).and_then(|kb| kb.parse::<f64>().ok());
-    (kb.unwrap_or(0.0) / 102.4).round() / 10.0
+    kb.unwrap_or(0.0) * 1024.0
 }
 
 /// Processor seconds of this process so far.

@@ -6,6 +6,8 @@
 mod child;
 mod graphs_used;
 mod measure;
+mod parked;
+mod stores;
 mod workloads;
 
 use std::path::PathBuf;
@@ -59,6 +61,9 @@ pub(crate) struct BenchArgs {
     /// Process starts (W6)
     #[arg(long, default_value_t = 5)]
     pub repeat: usize,
+    /// Name of the store's folder, if not that of its backend
+    #[arg(long, hide = true)]
+    pub backend_folder: Option<String>,
     /// Keep the store of a former run (W5)
     #[arg(long)]
     pub keep: bool,
@@ -83,7 +88,8 @@ impl BenchArgs {
     /// Folder of the store, on a real disk: below `PEERS_WORK`, else in the working folder.
     fn folder(&self) -> PathBuf {
         let base = std::env::var_os("PEERS_WORK").map_or_else(|| PathBuf::from(".interlock"), PathBuf::from);
-        base.join("data").join(format!("interlock-{}", self.backend))
+        let name = self.backend_folder.as_deref().unwrap_or(&self.backend);
+        base.join("data").join(format!("interlock-{name}"))
     }
 }
 
@@ -104,7 +110,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
         "W2" => workloads::w2(args)?,
         "W3" => workloads::w3(args)?,
         "W4" => workloads::w4(args)?,
-        "W5" => workloads::w5(args)?,
+        "W5" => parked::w5(args)?,
         "W6" => child::w6(args)?,
         "W7" => child::w7(args)?,
         other => anyhow::bail!("--workload `{other}`: use W1 to W7"),

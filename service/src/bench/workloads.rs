@@ -6,20 +6,21 @@ use std::time::Instant;
 use graphs::CompiledGraph;
 use runtime::ports::store::{Store, StoreSize};
 use runtime::{Ended, Engine, Start};
-use runtime_core::event::{AnswerInput, Principal};
 use runtime_core::ids::ThreadId;
 use runtime_core::record::{Outcome as RunOutcome, RunOptions};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::graphs_used::{APPEND, CHAIN, FANOUT, PARK, compile, functions};
+use super::graphs_used::{APPEND, CHAIN, FANOUT, compile, functions};
 use super::measure::{Marks, cpu_s, quantile, rss_mb};
+use super::stores::{self, Backend, per_sync};
 use super::{BenchArgs, Outcome};
 
 /// An engine over a store of the asked kind.
 pub(super) struct Bench {
     pub(super) engine: Engine,
     pub(super) store: Arc<dyn Store>,
+    pub(super) backend: Backend,
     pub(super) marks: Arc<Marks>,
     args: BenchArgs,
 }
@@ -40,10 +41,10 @@ impl Bench {
         if fresh && folder.exists() {
             std::fs::remove_dir_all(&folder)?;
         }
-        let store = crate::wiring::open_store(&args.backend, &folder)?;
+        let (store, backend) = stores::open(&args.backend, &folder)?;
         let marks = Arc::new(marks);
         let engine = functions(Engine::builder(Arc::clone(&store)), &marks, log).build();
-        Ok(Self { engine, store, marks, args: args.clone() })
+        Ok(Self { engine, store, backend, marks, args: args.clone() })
     }
 
     fn start_of(&self, graph: &Arc<CompiledGraph>, thread: &str, input: Value) -> anyhow::Result<Start> {
@@ -80,12 +81,18 @@ impl Bench {
         Ok(value.map(Arc::unwrap_or_clone).unwrap_or_default())
     }
 
-    async fn size(&self) -> anyhow::Result<StoreSize> {
+    pub(super) async fn size(&self) -> anyhow::Result<StoreSize> {
         Ok(self.store.size().await?)
     }
 
     pub(super) async fn close(self) -> anyhow::Result<()> {
         Ok(self.engine.shutdown().await?)
+    }
+}
+
+fn add(metrics: &mut Value, more: serde_json::Map<String, Value>) {
+    if let Some(metrics) = metrics.as_object_mut() {
+        metrics.extend(more);
     }
 }
 
@@ -99,15 +106,18 @@ pub(super) fn w1(args: &BenchArgs) -> anyhow::Result<Outcome> {
         let bench = Bench::open(args, true, Marks::default(), None)?;
         let graph = compile(CHAIN)?;
         bench.run(&graph, "warm", chain_input(0, 30, size)).await?;
+        let before = bench.backend.statistics()?;
         let (began, cpu) = (Instant::now(), cpu_s());
         bench.run(&graph, "main", chain_input(0, n, size)).await?;
         let elapsed = began.elapsed().as_secs_f64();
+        let carried = per_sync(before, bench.backend.statistics()?);
         let ok = bench.value("main", "counter").await? == json!(n);
         let stored = bench.size().await?;
-        let metrics = json!({
+        let mut metrics = json!({
             "steps_per_s": n as f64 / elapsed, "ms_per_step": elapsed * 1e3 / n as f64, "elapsed_s": elapsed,
             "cpu_s": cpu_s() - cpu, "store_logical": stored.logical, "store_disk": stored.disk, "rss_mb": rss_mb("self"),
         });
+        add(&mut metrics, carried);
         bench.close().await?;
         Ok(Outcome { metrics, params: json!({"n": n, "size": size}), ok })
     })
@@ -121,18 +131,21 @@ pub(super) fn w2(args: &BenchArgs) -> anyhow::Result<Outcome> {
         bench.run(&graph, "warm", chain_input(threads, steps, size)).await?;
         bench.marks.clear();
         let inputs = (0..threads).map(|tid| (format!("t{tid}"), chain_input(tid, steps, size))).collect();
+        let before = bench.backend.statistics()?;
         let (began, cpu) = (Instant::now(), cpu_s());
         let mut ok = bench.run_all(&graph, inputs).await?;
         let elapsed = began.elapsed().as_secs_f64();
         let cpu = cpu_s() - cpu;
+        let carried = per_sync(before, bench.backend.statistics()?);
         for tid in 0..threads {
             ok &= bench.value(&format!("t{tid}"), "counter").await? == json!(steps);
         }
         let gaps = bench.marks.gaps_ms();
-        let metrics = json!({
+        let mut metrics = json!({
             "steps_per_s": (threads * steps) as f64 / elapsed, "p50_ms": quantile(&gaps, 0.5), "p99_ms": quantile(&gaps, 0.99),
             "max_ms": quantile(&gaps, 1.0), "elapsed_s": elapsed, "cpu_s": cpu, "rss_mb": rss_mb("self"),
         });
+        add(&mut metrics, carried);
         bench.close().await?;
         Ok(Outcome { metrics, params: json!({"threads": threads, "steps": steps, "size": size}), ok })
     })
@@ -207,107 +220,4 @@ pub(super) fn folder_bytes(folder: &std::path::Path) -> u64 {
         Err(_) => 0,
     });
     sizes.sum()
-}
-
-pub(super) fn w5(args: &BenchArgs) -> anyhow::Result<Outcome> {
-    let (n, size) = (args.n.unwrap_or(10_000), args.size.unwrap_or(1024));
-    let mut metrics = serde_json::Map::new();
-    let mut ok = true;
-    if args.phase != "resume" {
-        ok &= block_on(park(args, n, size, &mut metrics))?;
-    }
-    if args.phase == "all" {
-        // Cold means another process: the resumes run in a child that opens the store by itself.
-        let child = super::child::again(args, &["--phase", "resume", "--keep", "--sample", &args.sample.to_string()])?;
-        ok &= child["ok"] == json!(true);
-        if let Some(more) = child["metrics"].as_object() {
-            metrics.extend(more.clone());
-        }
-    } else if args.phase == "resume" {
-        ok &= block_on(resume(args, n, &mut metrics))?;
-    }
-    Ok(Outcome { metrics: Value::Object(metrics), params: json!({"threads": n, "size": size}), ok })
-}
-
-async fn park(
-    args: &BenchArgs,
-    n: usize,
-    size: usize,
-    metrics: &mut serde_json::Map<String, Value>,
-) -> anyhow::Result<bool> {
-    let bench = Arc::new(Bench::open(args, !args.keep, Marks::default(), None)?);
-    let graph = compile(PARK)?;
-    let before = rss_mb("self");
-    let began = Instant::now();
-    let next = Arc::new(std::sync::atomic::AtomicUsize::new(args.offset));
-    let mut workers = JoinSet::new();
-    for _ in 0..args.parallel {
-        let (bench, graph, next, end) = (Arc::clone(&bench), Arc::clone(&graph), Arc::clone(&next), args.offset + n);
-        workers.spawn(async move {
-            let mut ok = true;
-            loop {
-                let i = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                if i >= end {
-                    return anyhow::Ok(ok);
-                }
-                let ended = bench.run(&graph, &i.to_string(), json!({"size": size, "counter": 0})).await?;
-                ok &= ended.outcome == RunOutcome::Interrupted;
-            }
-        });
-    }
-    let mut ok = true;
-    while let Some(worker) = workers.join_next().await {
-        ok &= worker??;
-    }
-    let elapsed = began.elapsed().as_secs_f64();
-    let after = rss_mb("self");
-    let logical = bench.size().await?.logical;
-    if let Some(bench) = Arc::into_inner(bench) {
-        bench.close().await?;
-    }
-    let disk = folder_bytes(&args.folder());
-    metrics.extend([
-        ("park_s".to_owned(), json!(elapsed)),
-        ("park_per_s".to_owned(), json!(n as f64 / elapsed)),
-        ("rss_before_mb".to_owned(), json!(before)),
-        ("rss_after_mb".to_owned(), json!(after)),
-        ("rss_per_thread_bytes".to_owned(), json!((after - before) * 1_048_576.0 / n as f64)),
-        ("store_logical_per_thread".to_owned(), json!(logical / n as u64)),
-        ("store_disk_per_thread".to_owned(), json!(disk / n as u64)),
-    ]);
-    Ok(ok)
-}
-
-async fn resume(args: &BenchArgs, n: usize, metrics: &mut serde_json::Map<String, Value>) -> anyhow::Result<bool> {
-    let ready = Instant::now();
-    let bench = Bench::open(args, false, Marks::default(), None)?;
-    let ready_ms = ready.elapsed().as_secs_f64() * 1e3;
-    let mut latencies = Vec::new();
-    let mut ok = true;
-    let mut at = 0x9e37_79b9_usize;
-    for _ in 0..args.sample.min(n) {
-        at = at.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let thread = (args.offset + (at >> 33) % n).to_string();
-        let id = ThreadId::new(&thread)?;
-        let began = Instant::now();
-        let open = bench.store.interrupts(Some(&id), 1).await?;
-        let Some(row) = open.first() else { continue };
-        let by = Principal { user: "bench".to_owned(), groups: Vec::new() };
-        let answer = AnswerInput { id: row.interrupt.id, digest: None, value: json!("yes"), by };
-        let (_, ended) = bench.engine.answer_and_join(&id, vec![answer], Value::Null).await?;
-        latencies.push(began.elapsed().as_secs_f64() * 1e3);
-        ok &= ended.is_some_and(|ended| ended.outcome == RunOutcome::Success);
-        ok &=
-            bench.value(&thread, "reply").await? == json!("yes") && bench.value(&thread, "counter").await? == json!(2);
-    }
-    metrics.extend([
-        ("process_ready_ms".to_owned(), json!(ready_ms)),
-        ("resume_p50_ms".to_owned(), json!(quantile(&latencies, 0.5))),
-        ("resume_p99_ms".to_owned(), json!(quantile(&latencies, 0.99))),
-        ("resume_first_ms".to_owned(), json!(latencies.first().copied().unwrap_or(0.0))),
-        ("resumed".to_owned(), json!(latencies.len())),
-        ("resume_rss_mb".to_owned(), json!(rss_mb("self"))),
-    ]);
-    bench.close().await?;
-    Ok(ok)
 }

@@ -58,7 +58,9 @@ async fn target(to: &str, session: &Session) -> Result<Arc<CompiledGraph>, Failu
     if is_digest && !Path::new(to).exists() {
         let digest: GraphDigest = serde_json::from_value(json!(to.to_lowercase()))
             .map_err(|error| Failure::usage(format!("--to: {error}")))?;
-        return session.stored_graph(&digest).await;
+        let graph = session.stored_graph(&digest).await?;
+        session.fetch_graphs(&digest).await?;
+        return Ok(graph);
     }
     let set = graph_files::load(&PathBuf::from(to), &session.config, &session.known())?;
     session.add_graphs(&set).await?;

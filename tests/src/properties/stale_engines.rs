@@ -26,6 +26,8 @@ use crate::strict_store::{Disk, StrictStore};
 const TAKEOVERS_SHORT: u64 = 200;
 /// The first engine is paused after at most this many turns.
 const TURNS_MAX: u64 = 70;
+/// Turns before and after each commit of the first engine.
+const TURNS_OF_A_COMMIT: u64 = 2;
 /// Turns in which the first engine comes to rest after its pause.
 const REST_TURNS: u64 = 400;
 /// Rounds in which a thread comes to its end.
@@ -47,13 +49,31 @@ nodes:
   n4: {function: once, then: end}
 ";
 
+/// A commit takes turns, as on a disk: a pause falls before it and after it, not only where the engine rests by itself.
+async fn unhurried(inner: &dyn Store, commit: Commit) -> Result<(), StoreError> {
+    turns(TURNS_OF_A_COMMIT).await;
+    let done = inner.commit(commit).await;
+    turns(TURNS_OF_A_COMMIT).await;
+    done
+}
+
+/// A store whose commits take turns.
+struct Unhurried;
+
+#[async_trait]
+impl Hook for Unhurried {
+    async fn commit(&self, inner: &dyn Store, commit: Commit) -> Result<(), StoreError> {
+        unhurried(inner, commit).await
+    }
+}
+
 /// Weakened on purpose: a writer that was refused is told that all is well.
 struct Unfenced;
 
 #[async_trait]
 impl Hook for Unfenced {
     async fn commit(&self, inner: &dyn Store, commit: Commit) -> Result<(), StoreError> {
-        match inner.commit(commit).await {
+        match unhurried(inner, commit).await {
             Err(StoreError::Fenced { .. }) => Ok(()),
             done => done,
         }
@@ -206,7 +226,8 @@ fn stale_engines_can_do_nothing(kind: &'static str) {
     while takeovers < wanted {
         let store = shared_store(kind);
         let n_turns = 1 + pauses * 7_919 % TURNS_MAX;
-        let seen = pause_once(n_turns, &store, Arc::clone(&store));
+        let first_store = Arc::new(HookedStore::new(Arc::clone(&store), Arc::new(Unhurried)));
+        let seen = pause_once(n_turns, &store, first_store);
         let seen = seen.unwrap_or_else(|why| panic!("{kind}, paused after {n_turns} turns: {why}"));
         pauses += 1;
         takeovers += u64::from(seen.taken_over);

@@ -379,3 +379,98 @@ fn children_go_on_after_a_restart() {
         );
     });
 }
+
+const CHILD_V1: &str = "{graph: child, state: {log: {merge: append}}, nodes: {one: {function: one, then: two}, two: {function: two, then: end}}, start: one}";
+
+const TWICE: &str = "{graph: twice, state: {log: {merge: append}}, nodes: {ask: {approval: {title: on}, then: first}, first: {graph: child, output: {log: result.log}, then: again}, again: {approval: {title: again}, then: second}, second: {graph: child, output: {log: result.log}, then: end}}, start: ask}";
+
+fn versions(lab: &mut Lab) -> String {
+    lab.graph(CHILD_V1).graph(TWICE);
+    lab.writes("one", json!({"log": ["one"]}))
+        .writes("two", json!({"log": ["two"]}))
+        .writes("three", json!({"log": ["three"]}));
+    CHILD_V1.replace("two: {function: two, then: end}", "two: {function: three, then: end}")
+}
+
+#[test]
+fn a_breakpoint_in_a_child_survives_a_kill_while_its_sibling_works() {
+    for when in ["before", "after"] {
+        on_every_store(|mut lab| async move {
+            lab.graph(CHILD_V1);
+            lab.graph(NESTED).writes("one", json!({"log": ["one"]})).writes("two", json!({"log": ["two"]}));
+            lab.writes("join", json!({"log": ["join"]})).node("beside", |_, bench| async move {
+                if bench.count("beside") == 1 {
+                    bench.after("the process died").await;
+                }
+                out(json!({"log": ["beside"]}))
+            });
+            let options = match when {
+                "before" => pause_before(&["two"]),
+                _ => RunOptions { interrupt_after: vec!["one".into()], ..RunOptions::default() },
+            };
+            lab.load_graphs().await;
+            let start = lab.what(json!({}), options);
+            let running = lab.engine().start(start).await.unwrap();
+            lab.until("the child is held", |state| !state.held.is_empty()).await;
+            // Its checkpoint is durable when the store shows it.
+            let store = Arc::clone(&lab.store);
+            while store.load(&lab.thread).await.unwrap().is_none_or(|loaded| loaded.state.held.is_empty()) {
+                tokio::task::yield_now().await;
+            }
+            drop(running);
+            lab.restart_over(store);
+            lab.load_graphs().await;
+            assert_eq!(lab.engine().recover().await.unwrap(), 1);
+            lab.quiet().await;
+            let state = lab.state().await;
+            assert_eq!(state.run.unwrap().outcome, Some(Outcome::Interrupted), "{when}");
+            assert!(!lab.ran().contains("two"), "the breakpoint was forgotten");
+            assert_eq!(lab.resume().await, Outcome::Success);
+            assert_eq!(lab.values().await["log"], json!(["one", "two", "beside", "join"]));
+        });
+    }
+}
+
+#[test]
+fn a_thread_gets_the_versions_of_its_subgraphs_that_it_began_with() {
+    on_every_store(|mut lab| async move {
+        let changed = versions(&mut lab);
+        assert_eq!(lab.start(json!({})).await, Outcome::Interrupted, "no child was visited yet");
+        let store = Arc::clone(&lab.store);
+        lab.at_rest().await;
+        lab.restart_over(store);
+        lab.graph(&changed).graph(TWICE);
+        assert_eq!(lab.answer_all(json!("approve")).await, Outcome::Interrupted);
+        assert_eq!(lab.answer_all(json!("approve")).await, Outcome::Success);
+        assert_eq!(lab.values().await["log"], json!(["one", "two", "one", "two"]), "both visits, in the first version");
+        let refused = lab.try_start(json!({}), RunOptions::default()).await.unwrap_err().to_string();
+        let root = lab.main_graph().digest().to_string();
+        assert!(refused.starts_with("the thread runs graph `child`, called by `twice`, at version"), "{refused}");
+        assert!(refused.ends_with(&format!("interlock migrate THREAD --to {root}")), "{refused}");
+        let (engine, thread) = (lab.engine(), lab.thread.clone());
+        engine.migrate(&thread, lab.main_graph(), Default::default()).await.unwrap();
+        assert_eq!(lab.start(json!({})).await, Outcome::Interrupted, "after a migration it is taken");
+        assert_eq!(lab.answer_all(json!("approve")).await, Outcome::Interrupted);
+        assert_eq!(lab.values().await["log"], json!(["one", "two", "one", "two", "one", "three"]));
+    });
+}
+
+#[test]
+fn a_migration_takes_open_subgraphs_along_or_is_refused() {
+    on_every_store(|mut lab| async move {
+        let changed = versions(&mut lab);
+        lab.graph(
+            &TWICE.replace("start: ask", "start: first").replace("ask: {approval: {title: on}, then: first}, ", ""),
+        );
+        assert_eq!(lab.start_with(json!({}), pause_before(&["two"])).await, Outcome::Interrupted);
+        let (engine, thread, root) = (lab.engine(), lab.thread.clone(), lab.main_graph());
+        engine.add_graph(compile(&CHILD_V1.replace("two", "zwei"))).await.unwrap();
+        let refused = engine.migrate(&thread, Arc::clone(&root), Default::default()).await.unwrap_err().to_string();
+        assert!(refused.contains("in subgraph `first:") && refused.contains("stands on node `two`"), "{refused}");
+        engine.add_graph(compile(&changed)).await.unwrap();
+        engine.migrate(&thread, root, Default::default()).await.unwrap();
+        let running = engine.resume(&thread, RunOptions::default()).await.unwrap();
+        assert_eq!(running.ended().await.unwrap().outcome, Outcome::Interrupted);
+        assert_eq!(lab.values().await["log"], json!(["one", "three"]), "the open child goes on in the new version");
+    });
+}

@@ -19,8 +19,9 @@
 //! threads park at an interrupt and a fresh process resumes `sample` of them; W6 `repeat` process starts up to the first
 //! step; W7 `n` threads of `steps` killed in the middle, restarted, finished.
 //!
-//! Beyond the peers' metrics ours may report `commits_per_sync` (W2: the mean batch of the group commit, which the raw limit
-//! is then measured at), `rss_per_thread_bytes` (W5) and `reexecuted_per_thread_max` (W7).
+//! Beyond the peers' metrics ours may report `commits_per_sync` and `bytes_per_sync` (W1, W2: what one sync carried on average,
+//! at which the raw limit is then measured), `rss_per_thread_bytes` and `open_rss_per_thread_bytes` (W5) and
+//! `reexecuted_per_thread_max` (W7).
 
 use std::collections::BTreeMap;
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result};
 
 use super::cells::Cell;
-use super::results::{self, Record};
+use super::results::{self, RawOwn, Record};
 use super::{contract, raw};
 use crate::shell;
 
@@ -122,16 +122,26 @@ impl Bench {
         let started = Instant::now();
         let outcome = self.run(cell);
         let wall_s = started.elapsed().as_secs_f64();
-        let mut record =
-            Record { cell: cell.name(), round, line: None, error: None, raw: BTreeMap::new(), at, wall_s, idle };
+        let mut record = Record {
+            cell: cell.name(),
+            round,
+            line: None,
+            error: None,
+            raw: BTreeMap::new(),
+            raw_own: None,
+            at,
+            wall_s,
+            idle,
+        };
         match outcome {
             Ok(line) => record.line = Some(line),
             Err(error) => record.error = Some(format!("{error:#}")),
         }
         if cell.is_bound_by_sync() {
-            let mut batches = RAW_BATCHES.to_vec();
-            batches.extend(record.line.as_ref().and_then(results::reported_batch));
-            let after = self.raw(&batches)?;
+            if let Some(batch) = record.line.as_ref().and_then(results::reported_batch) {
+                record.raw_own = Some(RawOwn { batch, per_s: self.raw_at(batch)? });
+            }
+            let after = self.raw(RAW_BATCHES)?;
             record.raw = after
                 .into_iter()
                 .map(|(batch, rate)| (batch, before.get(&batch).map_or(rate, |first| (first + rate) / 2.0)))
@@ -141,10 +151,11 @@ impl Bench {
     }
 
     fn raw(&self, batches: &[usize]) -> Result<BTreeMap<usize, f64>> {
-        batches
-            .iter()
-            .map(|batch| Ok((*batch, raw::records_per_second(&self.work.join("raw"), *batch, RAW_SPAN)?)))
-            .collect()
+        batches.iter().map(|batch| Ok((*batch, self.raw_at((*batch, raw::RECORD_BYTES))?))).collect()
+    }
+
+    fn raw_at(&self, batch: (usize, usize)) -> Result<f64> {
+        raw::records_per_second(&self.work.join("raw"), batch, RAW_SPAN)
     }
 
     /// Runs the cell's process and reads its line.

@@ -84,6 +84,15 @@ fn conditions(results: &Results) -> String {
                 shares.join(", ")
             ));
         }
+        if let Some((records, bytes, rate)) = results.median_raw_own(cell) {
+            let share = results.median_share_of_raw(cell, "steps_per_s", None).unwrap_or_default();
+            text.push_str(&format!(
+                "A sync of `{cell}` carried {} commits of {} bytes; append + sync of the same: {} a second, our share {share:.2}.\n",
+                number(records),
+                number(bytes),
+                number(rate)
+            ));
+        }
     }
     let delta = |metric| results.median(LANGGRAPH_DELTA, metric);
     if let (Some(bytes), Some(growth)) = (delta("store_logical"), delta("growth_exp_bytes")) {

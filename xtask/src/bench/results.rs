@@ -22,11 +22,22 @@ pub(super) struct Record {
     /// Records per second the disk took, measured right before and after, by batch size.
     #[serde(default)]
     pub(super) raw: BTreeMap<usize, f64>,
+    /// The same for what one sync of the cell carried, measured right after it.
+    #[serde(default)]
+    pub(super) raw_own: Option<RawOwn>,
     /// Seconds since the epoch at its start, by the machine's clock.
     pub(super) at: u64,
     pub(super) wall_s: f64,
     /// Share of the processors that was idle just before.
     pub(super) idle: f64,
+}
+
+/// The disk's limit at a store's own batch and record size.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct RawOwn {
+    /// Records and bytes of each, a sync.
+    pub(super) batch: (usize, usize),
+    pub(super) per_s: f64,
 }
 
 impl Record {
@@ -86,11 +97,14 @@ impl Results {
     }
 
     /// Median over the rounds of a metric's share of the disk's limit at `batch` records a sync, measured beside it; without
-    /// a batch, at the one the runner itself reported.
+    /// a batch, at what one sync of the store itself carried.
     pub(super) fn median_share_of_raw(&self, cell: &str, metric: &str, batch: Option<usize>) -> Option<f64> {
         let share = |record: &Record| {
             let line = record.line.as_ref()?;
-            let raw = record.raw.get(&batch.or_else(|| reported_batch(line))?)?;
+            let raw = match batch {
+                Some(batch) => *record.raw.get(&batch)?,
+                None => record.raw_own?.per_s,
+            };
             Some(line.metric(metric)? / raw)
         };
         median(self.good(cell).filter_map(share).collect())
@@ -103,6 +117,13 @@ impl Results {
             by_batch.entry(*batch).or_default().push(*rate);
         }
         by_batch.into_iter().filter_map(|(batch, rates)| Some((batch, median(rates)?))).collect()
+    }
+
+    /// Medians of what one sync of a cell carried (records, bytes of each) and of the disk's limit for that.
+    pub(super) fn median_raw_own(&self, cell: &str) -> Option<(f64, f64, f64)> {
+        let of =
+            |part: fn(&RawOwn) -> f64| median(self.good(cell).filter_map(|r| r.raw_own.as_ref().map(part)).collect());
+        Some((of(|own| own.batch.0 as f64)?, of(|own| own.batch.1 as f64)?, of(|own| own.per_s)?))
     }
 
     /// How many rounds of the cell ended well.
@@ -147,9 +168,11 @@ impl Results {
     }
 }
 
-/// The mean batch of the group commit, as the runner tells.
-pub(super) fn reported_batch(line: &Line) -> Option<usize> {
-    line.metric("commits_per_sync").map(|mean| (mean.round() as usize).max(1))
+/// The mean batch of the group commit and the bytes of one record in it, as the runner tells.
+pub(super) fn reported_batch(line: &Line) -> Option<(usize, usize)> {
+    let batch = line.metric("commits_per_sync")?.max(1.0);
+    let record_bytes = line.metric("bytes_per_sync").map_or(super::raw::RECORD_BYTES as f64, |bytes| bytes / batch);
+    Some((batch.round() as usize, (record_bytes.round() as usize).max(1)))
 }
 
 /// The middle value, or the mean of the two in the middle.
@@ -178,6 +201,7 @@ pub(super) fn sample(cell: &str, metrics: &[(&str, f64)], raw: &[(usize, f64)]) 
         line: Some(line),
         error: None,
         raw: raw.iter().copied().collect(),
+        raw_own: None,
         at: 0,
         wall_s: 1.0,
         idle: 1.0,
@@ -201,13 +225,15 @@ mod tests {
     }
 
     #[test]
-    fn the_raw_limit_is_taken_at_the_reported_batch() {
-        let record = sample(
-            "interlock W2 sled",
-            &[("steps_per_s", 50.0), ("commits_per_sync", 63.7)],
-            &[(1, 10.0), (64, 100.0)],
-        );
-        assert_eq!(Results::of(vec![record]).median_share_of_raw("interlock W2 sled", "steps_per_s", None), Some(0.5));
+    fn the_raw_limit_is_taken_at_what_a_sync_carried() {
+        let metrics = [("steps_per_s", 50.0), ("commits_per_sync", 63.7), ("bytes_per_sync", 63.7 * 812.0)];
+        let mut record = sample("interlock W2 sled", &metrics, &[(64, 400.0)]);
+        let batch = reported_batch(record.line.as_ref().unwrap()).unwrap();
+        assert_eq!(batch, (64, 812));
+        record.raw_own = Some(RawOwn { batch, per_s: 100.0 });
+        let results = Results::of(vec![record]);
+        assert_eq!(results.median_share_of_raw("interlock W2 sled", "steps_per_s", None), Some(0.5));
+        assert_eq!(results.median_raw_own("interlock W2 sled"), Some((64.0, 812.0, 100.0)));
     }
 
     #[test]

@@ -116,13 +116,20 @@ impl Bench {
             env: None,
             role: None,
             can_probe: false,
+            worst: Default::default(),
         };
         self.feed(Event::CallAsked { task, token, ix: CallIx(ix), request: Box::new(request) })
     }
 
     pub(crate) fn returned(&mut self, node: &str, ix: u32) -> String {
         let (task, token) = self.of(node);
-        self.feed(Event::CallDone { task, token, ix: CallIx(ix), outcome: CallOutcome::Ok(Arc::new(json!("ok"))) })
+        self.feed(Event::CallDone {
+            task,
+            token,
+            ix: CallIx(ix),
+            outcome: CallOutcome::Ok(Arc::new(json!("ok"))),
+            spent: None,
+        })
     }
 
     pub(crate) fn question(&mut self, node: &str, ix: u32) -> String {
@@ -170,6 +177,8 @@ impl Bench {
             },
             Effect::RunEnded { outcome, .. } => format!("ended {}", outcome_word(&outcome)),
             Effect::Ask(_) => "ask".to_owned(),
+            Effect::Clear(_) => "clear".to_owned(),
+            Effect::Tell(_) => "tell".to_owned(),
         })
     }
 }
@@ -239,5 +248,10 @@ fn op_word(op: &Op) -> &'static str {
         Op::Tagged { .. } => "tagged",
         Op::Audited(_) => "audited",
         Op::Snapshot(_) => "snapshot",
+        Op::Held { .. } => "held",
+        Op::Charged { .. } => "charged",
+        Op::Settled { .. } => "settled",
+        Op::FrameHeld { .. } => "frame-held",
+        Op::Linked { .. } => "linked",
     }
 }
