@@ -20,7 +20,7 @@ pub fn graph(bytes: &[u8]) {
     }
 }
 
-/// Any bytes as an expression and as a template: no panic, and errors point inside.
+/// Any bytes as an expression, and as a template of it: no panic, and errors point inside.
 pub fn expression(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let scope = scope();
@@ -32,8 +32,25 @@ pub fn expression(bytes: &[u8]) {
         }
         Err(error) => assert!(error.range.is_none_or(|range| range.end <= text.len()), "{}", error.message),
     }
-    if let Ok(template) = Template::from_json(&serde_json::Value::String(text.into_owned())) {
-        let _ = template.render(&scope);
+    render(&serde_json::Value::String(text.into_owned()));
+}
+
+/// Any bytes as a template, alone and inside of a value.
+pub fn template(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    render(&serde_json::json!([text, { "nested": [text] }]));
+    if let Ok(value) = serde_json::from_str(&text) {
+        render(&value);
+    }
+    render(&serde_json::Value::String(text.into_owned()));
+}
+
+fn render(written: &serde_json::Value) {
+    match Template::from_json(written) {
+        Ok(template) => {
+            let _ = template.render(&scope());
+        }
+        Err(error) => assert!(!error.message.is_empty(), "a refusal says why"),
     }
 }
 

@@ -39,8 +39,13 @@ impl Answers {
     pub(crate) fn from_file(path: &Path) -> Result<Self, Failure> {
         let failure = |why: String| Failure::usage(format!("answers {}: {why}", path.display()));
         let text = read_bounded(path, ANSWERS_BYTES_MAX).map_err(failure)?;
-        let list: Value = serde_saphyr::from_str(&text).map_err(|error| failure(error.to_string()))?;
-        Self::from_list(&list).map_err(failure)
+        Self::from_text(&text).map_err(failure)
+    }
+
+    /// Answers from the text of such a file.
+    pub(crate) fn from_text(text: &str) -> Result<Self, String> {
+        let list: Value = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+        Self::from_list(&list)
     }
 
     /// Takes one of these choices where nothing else answers.

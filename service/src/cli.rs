@@ -286,11 +286,16 @@ pub(crate) fn value_argument(option: &str, text: &str) -> Result<Value, Failure>
         });
     };
     let content = read_bounded(file.as_ref(), VALUE_BYTES_MAX).map_err(|why| bad(format!("{file}: {why}")))?;
-    if let Ok(value) = serde_json::from_str(&content) {
+    value_of_text(file, &content).map_err(bad)
+}
+
+/// A value as a file holds it: JSON, else YAML.
+pub(crate) fn value_of_text(file: &str, content: &str) -> Result<Value, String> {
+    if let Ok(value) = serde_json::from_str(content) {
         return Ok(value);
     }
-    serde_saphyr::from_str(&content)
-        .map_err(|error| bad(format!("{file} is neither JSON nor YAML: {}", error.without_snippet())))
+    serde_saphyr::from_str(content)
+        .map_err(|error| format!("{file} is neither JSON nor YAML: {}", error.without_snippet()))
 }
 
 /// `key=value` with the value as JSON when it is JSON, else as text.

@@ -183,7 +183,7 @@ impl Config {
     }
 
     /// Reads a configuration; paths in it are seen from `base`.
-    fn parse(text: &str, name: &str, base: &Path) -> Result<Self, Failure> {
+    pub(crate) fn parse(text: &str, name: &str, base: &Path) -> Result<Self, Failure> {
         let file: File = if text.trim().is_empty() {
             File::default()
         } else {

@@ -10,6 +10,8 @@ mod failure;
 mod graph_files;
 mod graph_tests;
 mod ids;
+#[cfg(test)]
+mod inputs;
 mod notices;
 mod out;
 mod pace;

@@ -1,7 +1,11 @@
 //! The whole engine in one seeded world: same seed, same run. See `docs/testing.md` for how to bring a failure back.
 
+pub mod calm;
 pub mod disk;
+pub mod inputs;
 pub mod ledger;
+pub mod mutants;
+pub mod orders;
 pub mod rng;
 pub mod shapes;
 pub mod world;

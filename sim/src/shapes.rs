@@ -80,9 +80,12 @@ nodes:
 start: a
 ";
 
+/// The shapes as text.
+pub const TEXTS: &[&str] = &[CHAIN, FAN, JOIN, LOOP, NEST, ASK, HANDLE];
+
 /// Every shape, compiled once.
 pub static SHAPES: LazyLock<Vec<Arc<CompiledGraph>>> = LazyLock::new(|| {
-    [CHAIN, FAN, JOIN, LOOP, NEST, ASK, HANDLE]
+    TEXTS
         .iter()
         .map(|text| match graphs::check("shape.yaml", text.as_bytes(), &OpenCatalog) {
             Ok((graph, _)) => Arc::new(graph),
@@ -91,15 +94,26 @@ pub static SHAPES: LazyLock<Vec<Arc<CompiledGraph>>> = LazyLock::new(|| {
         .collect()
 });
 
-/// The shapes as a run finds them.
-pub struct Shapes;
+/// Graphs as a run finds them: its own, and the shapes.
+pub struct Known(Arc<CompiledGraph>);
 
-impl GraphSource for Shapes {
+impl Known {
+    /// The shapes, and `graph` before them.
+    pub fn with(graph: &Arc<CompiledGraph>) -> Self {
+        Self(Arc::clone(graph))
+    }
+
+    fn find(&self, fits: impl Fn(&CompiledGraph) -> bool) -> Option<Arc<CompiledGraph>> {
+        std::iter::once(&self.0).chain(SHAPES.iter()).find(|graph| fits(graph)).cloned()
+    }
+}
+
+impl GraphSource for Known {
     fn by_digest(&self, digest: &GraphDigest) -> Option<Arc<CompiledGraph>> {
-        SHAPES.iter().find(|graph| graph.digest() == digest).cloned()
+        self.find(|graph| graph.digest() == digest)
     }
 
     fn by_name(&self, name: &str) -> Option<Arc<CompiledGraph>> {
-        SHAPES.iter().find(|graph| graph.name() == name).cloned()
+        self.find(|graph| graph.name() == name)
     }
 }

@@ -16,17 +16,20 @@ use runtime_core::event::{
 use runtime_core::ids::{CallIx, RunId, TaskId, ThreadId, Timestamp};
 use runtime_core::interlocks::guard::AllowAll;
 use runtime_core::record::{CallKind, CallOutcome, Commit, InterruptKind, Op, Outcome, RunOptions};
-use runtime_core::run::{Parts, Run, Settings};
+use runtime_core::run::{GraphSource, Parts, Run, Settings};
 use runtime_core::state::ThreadState;
 use serde_json::{Value, json};
 
 use crate::disk::Disk;
 use crate::ledger::Ledger;
 use crate::rng::Rng;
-use crate::shapes::{SHAPES, Shapes};
+use crate::shapes::{Known, SHAPES};
 
 /// Steps after which a world that has not ended is stuck.
 const STEPS_MAX: u32 = 20_000;
+
+/// Steps without a new record after which a run is at rest, or stuck.
+const IDLE_STEPS_MAX: u32 = 600;
 
 /// Deliberate faults of the performer or the store; the checkers must find each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +99,8 @@ pub struct World {
     weakness: Weakness,
     traced: bool,
     graph: Arc<CompiledGraph>,
+    graphs: Arc<Known>,
+    options: RunOptions,
     disk: Disk,
     ledger: Ledger,
     workers: Vec<Worker>,
@@ -139,6 +144,8 @@ impl World {
             knobs,
             weakness,
             traced: false,
+            graphs: Arc::new(Known::with(&graph)),
+            options: RunOptions::default(),
             graph,
             disk,
             ledger: Ledger::default(),
@@ -148,6 +155,13 @@ impl World {
             next_request: 0,
             end,
         }
+    }
+
+    /// The same world with a graph of the caller's, and at most this many supersteps.
+    #[must_use]
+    pub fn running(self, graph: &Arc<CompiledGraph>, supersteps: u32) -> Self {
+        let options = RunOptions { recursion_limit: Some(supersteps), ..RunOptions::default() };
+        Self { graphs: Arc::new(Known::with(graph)), graph: Arc::clone(graph), options, ..self }
     }
 
     /// Hashes everything that happens, to hold two runs of one seed against each other.
@@ -172,6 +186,33 @@ impl World {
             }
         }
         Err(format!("stuck after {STEPS_MAX} steps with {} records", self.disk.records.len()))
+    }
+
+    /// Runs a graph of the caller's until it ends or waits for what no world brings. The error is the first violation: also a
+    /// run that ends by a defect of the engine, and one that neither moves nor waits.
+    pub fn run_to_rest(mut self) -> Result<Option<End>, String> {
+        let (mut n_records, mut idle_steps) = (0, 0);
+        while idle_steps < IDLE_STEPS_MAX && self.end.steps < STEPS_MAX && !self.finished() {
+            self.end.steps += 1;
+            self.step()?;
+            if let Some(what) = self.ledger.violation() {
+                return Err(what);
+            }
+            let moved = self.disk.records.len() > n_records;
+            idle_steps = if moved { 0 } else { idle_steps + 1 };
+            n_records = self.disk.records.len();
+        }
+        let outcome = self.disk.state.run.as_ref().map(|run| run.outcome.clone());
+        match outcome {
+            Some(Some(Outcome::Failed(error))) if error.class == ErrorClass::Bug => Err(error.message),
+            Some(None) if idle_steps >= IDLE_STEPS_MAX => Err(format!("stuck with {n_records} records")),
+            _ => {
+                self.end.effects = self.ledger.total();
+                let over = self.finished();
+                self.end.state = self.disk.state;
+                Ok(over.then_some(self.end))
+            }
+        }
     }
 
     fn finished(&self) -> bool {
@@ -218,7 +259,7 @@ impl World {
             seq,
             epoch,
             weight: (0, 0),
-            graphs: Arc::new(Shapes),
+            graphs: Arc::clone(&self.graphs) as Arc<dyn GraphSource>,
             policy: Arc::new(AllowAll),
             settings: Settings { grace: Duration::from_secs(30), seed: self.seed },
         });
@@ -227,8 +268,8 @@ impl World {
         if fresh {
             self.started = true;
             let graph = Arc::clone(&self.graph);
-            let command =
-                Command::Start { run, graph, input: json!({}), options: RunOptions::default(), metadata: Value::Null };
+            let options = self.options.clone();
+            let command = Command::Start { run, graph, input: json!({}), options, metadata: Value::Null };
             self.ask(at, command);
         } else if !over {
             self.ask(at, Command::Wake { run });
@@ -309,6 +350,9 @@ impl World {
             Effect::Verdict { task, token, ix, verdict } => self.verdict(at, (task, token), ix, verdict),
             Effect::SetTimer { timer, at: due } => drop(worker.timers.insert(timer, due)),
             Effect::RunEnded { .. } => worker.ended = true,
+            Effect::CacheLook { task, token, key } => {
+                worker.inbox.push_back(Event::CacheLooked { task, token, key, hit: None });
+            }
             _ => {}
         }
     }
@@ -402,7 +446,9 @@ impl World {
         }
         let name = node.dispatch.graph.node(node.dispatch.node).map_or("", |n| n.name.as_str());
         let item = node.dispatch.vars.get("item").cloned().unwrap_or_default();
-        let writes = vec![("log".into(), json!(format!("{name}/{item}"))), ("total".into(), json!(node.sum))];
+        let written = [("log", json!(format!("{name}/{item}"))), ("total", json!(node.sum))];
+        let known = written.into_iter().filter(|(channel, _)| node.dispatch.graph.channel(channel).is_some());
+        let writes = known.map(|(channel, value)| (channel.into(), value)).collect();
         Event::TaskDone { task, token, output: Box::new(NodeOutput { writes, ..NodeOutput::default() }) }
     }
 
@@ -481,7 +527,7 @@ impl World {
                     false => json!({"choice": runtime_core::REPEAT}),
                 }
             }
-            InterruptKind::Approval => json!("approve"),
+            InterruptKind::Approval => json!(question.choices.first().map_or("approve", String::as_str)),
             _ => json!("yes"),
         };
         let by = Principal { user: "person".to_owned(), groups: Vec::new() };

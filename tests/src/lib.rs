@@ -1,6 +1,7 @@
 //! The semantics suite: what the engine promises, case by case, on every store.
 //!
-//! [`lab`] is the harness, [`strict_store`] the strict double; each suite is a module, all of them one test binary.
+//! [`lab`] is the harness, [`strict_store`] the strict double, [`hooked_store`] the one that is paused or weakened; each suite
+//! is a module, all of them one test binary.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,6 +9,8 @@ use std::sync::Arc;
 use checkpoints::open::{Address, OpenOptions, open};
 use runtime::ports::store::Store;
 
+pub mod hooked_store;
+pub mod inputs;
 pub mod lab;
 pub mod strict_store;
 

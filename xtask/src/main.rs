@@ -1,10 +1,11 @@
-//! The one command of the repository: `cargo xtask test`, `tidy`, `bench`, `fuzz`, `airflow`.
+//! The one command of the repository: `cargo xtask test`, `tidy`, `bench`, `fuzz`, `airflow`, `guarantees`.
 //!
 //! It runs other programs and reads the tree; it must never be a dependency of a crate that ships.
 
 mod airflow;
 mod bench;
 mod fuzz;
+mod guarantees;
 mod shell;
 mod test;
 mod tidy;
@@ -33,6 +34,8 @@ enum Command {
     Fuzz(fuzz::Args),
     /// Run the ETL bot against a real Airflow 3 and PostgreSQL that are broken on command.
     Airflow(airflow::Args),
+    /// Write the figures of the last test run into docs/guarantees.md.
+    Guarantees(guarantees::Args),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Airflow(args) => airflow::run(&args),
+        Command::Guarantees(args) => guarantees::run(&args),
     };
     match outcome {
         Ok(code) => code,

@@ -18,13 +18,15 @@ use anyhow::{Context as _, Result};
 
 use self::counts::Counts;
 use self::tools::Tool;
-use crate::{shell, tidy};
+use crate::{guarantees, shell, tidy};
 
 /// Lines of a failed stage's log that are shown; the rest is in the file.
 const MAX_SHOWN_LINES: usize = 400;
 
-/// Worlds of the stage `sim`.
+/// Worlds, orders of finishing and mutated graphs of the stage `sim`.
 const SIM_SEEDS: &str = "1000000";
+const SIM_SCHEDULES: &str = "100000";
+const SIM_MUTANTS: &str = "100000";
 
 /// The command of [`Work::Filtered`], but for the filter. The whole workspace, so that nothing is built twice.
 const FILTERED_TESTS: &[&str] =
@@ -64,6 +66,11 @@ pub(crate) struct Stage {
 impl Stage {
     const fn light(name: &'static str, about: &'static str, needs: &'static [Tool], work: Work) -> Self {
         Self { name, about, weight: Weight::Light, needs, env: &[], work }
+    }
+
+    /// The same with settings in its environment.
+    const fn with(self, env: &'static [(&'static str, &'static str)]) -> Self {
+        Self { env, ..self }
     }
 
     /// Left out with `--quick`.
@@ -134,20 +141,51 @@ pub(crate) const STAGES: &[Stage] = &[
         "sim",
         "the engine in seeded worlds full of faults: same end, no repeated effect, no stale writer",
         &[tools::CC],
-        Work::Program(&["cargo", "run", "--locked", "--release", "--package", "sim", "--", "--seeds", SIM_SEEDS]),
+        Work::Program(&[
+            "cargo",
+            "run",
+            "--locked",
+            "--release",
+            "--package",
+            "sim",
+            "--",
+            "--seeds",
+            SIM_SEEDS,
+            "--schedules",
+            SIM_SCHEDULES,
+            "--mutants",
+            SIM_MUTANTS,
+        ]),
     )
     .only_in_full_runs(),
-    Stage::heavy(
+    Stage::light(
         "fuzz-bodies",
-        "20,000 mutated inputs of each kind: no panic, no wait, no memory",
-        &[("INTERLOCK_FUZZ_INPUTS", "20000")],
-        "package(xtask) & binary(fuzz_bodies)",
-    ),
+        "100,000 mutated inputs of each kind: no panic, no wait, no memory",
+        &[tools::CC, tools::NEXTEST],
+        Work::Tests(&[
+            "cargo",
+            "nextest",
+            "run",
+            "--release",
+            "--package",
+            "tests",
+            "--package",
+            "interlock",
+            "--locked",
+            "--no-fail-fast",
+            "--success-output",
+            "immediate",
+            "-E",
+            "binary(inputs) | test(fuzz_)",
+        ]),
+    )
+    .with(&[("INTERLOCK_FUZZ_INPUTS", "100000")])
+    .only_in_full_runs(),
     Stage::heavy(
         "power-cuts",
         "2,000 power cuts, half on each store, lose nothing that was acknowledged",
         &[("INTERLOCK_CUTS", "1000")],
-        "package(checkpoints) & test(power_cuts_lose_nothing)",
+        "package(checkpoints) & test(power_cuts_lose)",
     ),
     Stage::heavy(
         "approvals",
@@ -168,16 +206,31 @@ pub(crate) const STAGES: &[Stage] = &[
             "--features",
             "failpoints",
             "--locked",
+            "--success-output",
+            "immediate",
             "-E",
             "test(deaths_around_a_commit)",
         ]),
     )
     .only_in_full_runs(),
     Stage::heavy(
+        "faults",
+        "calls that fail, full disks, flipped bits and damaged files are reported or harmless",
+        &[("INTERLOCK_FAULT_POINTS", "100"), ("INTERLOCK_FLIPS", "10000"), ("INTERLOCK_FOLDERS", "1000")],
+        "test(failing_calls) | test(failing_disk) | test(full_disk) | test(short_writes) | test(flipped_bit) \
+         | test(damaged_folders)",
+    ),
+    Stage::heavy(
         "kills",
-        "300 kills of a process with 100 threads lose and repeat nothing",
+        "300 kills of a process with 100 threads lose and repeat nothing, whatever the moment",
         &[("INTERLOCK_KILLS", "300")],
-        "package(tests) & test(kills_lose_nothing)",
+        "package(tests) & test(kills_)",
+    ),
+    Stage::heavy(
+        "owners",
+        "an owner that is paused and taken over can neither commit nor answer nor call",
+        &[("INTERLOCK_PAUSES", "500"), ("INTERLOCK_TAKEOVERS", "1000")],
+        "package(tests) & (test(stale_engines) | test(pauses_) | test(dies_stopped))",
     ),
 ];
 
@@ -279,6 +332,9 @@ fn run_stage(context: &Context, stage: &Stage) -> Counts {
     let word = if end.counts.failed == 0 { "ok" } else { "FAILED" };
     println!("{:<12} {word:<6} {:>7.1} s   {}", stage.name, started.elapsed().as_secs_f64(), end.counts.describe());
     proofs(&end.output).for_each(|line| println!("    {line}"));
+    if let Err(error) = guarantees::keep(&context.logs, stage.name, proofs(&end.output)) {
+        println!("    the figures are not kept: {error:#}");
+    }
     if end.counts.failed > 0 {
         print!("{}", tail(&end.output, &log));
     }

@@ -26,7 +26,7 @@ pub(crate) fn arm() {
 }
 
 fn check_deaths(backend: Backend) {
-    let mut acks = 0;
+    let (mut acks, mut n_acks) = (0, 0);
     for point in POINTS {
         let root = tempfile::tempdir().unwrap();
         for (round, at) in PASSES.into_iter().enumerate() {
@@ -41,8 +41,10 @@ fn check_deaths(backend: Backend) {
             acks = verify(&orders).unwrap_or_else(|e| panic!("{point}, pass {at}: {e}"));
         }
         assert!(acks > 0, "{point}: work was done");
+        n_acks += acks;
     }
-    println!("failpoints backend={backend:?} deaths={} lost=0", POINTS.len() * PASSES.len());
+    let (points, deaths) = (POINTS.len(), POINTS.len() * PASSES.len());
+    println!("G1 backend={backend:?} failpoints={points} deaths={deaths} acks={n_acks} lost=0");
 }
 
 #[test]

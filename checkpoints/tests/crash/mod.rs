@@ -1,5 +1,6 @@
 //! Crash proof (G1, G11): cut the power, fail an operation, kill the process; open again; nothing acknowledged is missing.
 
+mod calls;
 mod child;
 #[cfg(feature = "failpoints")]
 mod failpoints;

@@ -46,18 +46,21 @@ fn store_power_cuts_lose_nothing_on_fjall() {
 fn without_the_log_sync_power_cuts_lose_records() {
     let tally = series((Backend::Sled, Level::Store), SyncPolicy::LogUnsynced, 60, false);
     assert!(!tally.wrong.is_empty(), "the test would not notice a missing sync: {tally:?}");
+    println!("G1 weakened=log_not_synced level=Store lost_within_cuts={} teeth=ok", tally.cuts);
 }
 
 #[test]
 fn without_the_log_sync_power_cuts_lose() {
     let tally = series((Backend::Sled, Level::Map), SyncPolicy::LogUnsynced, 60, false);
     assert!(!tally.wrong.is_empty(), "the test would not notice a missing sync: {tally:?}");
+    println!("G1 weakened=log_not_synced level=Map lost_within_cuts={} teeth=ok", tally.cuts);
 }
 
 #[test]
 fn without_the_sync_of_sleds_file_power_cuts_lose() {
     let tally = series((Backend::Sled, Level::Map), SyncPolicy::EngineFlushOnly, 60, false);
     assert!(!tally.wrong.is_empty(), "the test would not notice a missing sync: {tally:?}");
+    println!("G1 weakened=sled_flush_alone level=Map lost_within_cuts={} teeth=ok", tally.cuts);
 }
 
 fn check_power_cuts(backend: Backend, level: Level) {

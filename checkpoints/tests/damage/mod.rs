@@ -1,4 +1,6 @@
-//! What is wrong with a store is found and named: damaged records, gaps, wrong projections, foreign folders.
+//! What is wrong with a store is found and named: damaged records, gaps, wrong projections, foreign and damaged folders.
+
+mod folders;
 
 use std::fs;
 use std::sync::Arc;
@@ -13,6 +15,13 @@ use runtime::ports::store::{Finding, Store, StoreError};
 use runtime_core::ids::{Epoch, Seq, ThreadId, Timestamp};
 use runtime_core::record::{AuditEntry, Commit, Op, Record, Timer, TimerKey};
 use serde_json::json;
+
+/// Flipped bits of the short run.
+const FLIPS_SHORT: usize = 1_500;
+
+fn setting(name: &str, default: usize) -> usize {
+    std::env::var(name).ok().map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
 
 fn thread(id: &str) -> ThreadId {
     ThreadId::new(id).unwrap()
@@ -137,7 +146,7 @@ async fn every_flipped_bit_of_a_store_is_found() {
     let kv = store.backend().unwrap();
     let entries = kv.scan(&checkpoints::kv::KeyRange::all(), Order::Forward, 1000).unwrap().entries;
     let n_bits: usize = entries.iter().map(|(_, stored)| stored.len() * 8).sum();
-    let n_flips = 1_500;
+    let n_flips = setting("INTERLOCK_FLIPS", FLIPS_SHORT);
     for n in 0..n_flips {
         let mut bit = n * 7_919 % n_bits;
         let (key, stored) = entries
@@ -161,6 +170,7 @@ async fn every_flipped_bit_of_a_store_is_found() {
         edit(&store, move |txn| txn.put(key, original)).await;
     }
     assert_eq!(store.check().await.unwrap(), []);
+    println!("G12 flips={n_flips} found={n_flips} resumed_from_damage=0");
 }
 
 fn keyed(current: &str, old: &[&str], plain: Plain) -> OpenOptions {

@@ -2,6 +2,7 @@
 
 mod broken;
 mod demo;
+mod full_disk;
 mod guard;
 mod readme;
 mod stage;

@@ -1,13 +1,16 @@
 //! The process that the crash suite kills: 100 threads that make calls, ask people and acknowledge supersteps in a ledger.
 //!
-//! Usage: `crash_child STORE FOLDER LEDGER THREADS STEPS`. It starts what is missing, recovers what a dead process left,
-//! answers what is asked, and prints `finished` when every thread is done. The ledger is appended with one write a line,
-//! so that it survives SIGKILL and its order is the order of events:
-//! `load TID COUNTER`, `run TID STEP` (the node began), `idem TID STEP KEY`, `once TID STEP KEY`, `ack TID COUNTER`.
+//! Usage: `crash_child STORE FOLDER LEDGER THREADS STEPS [eager]`. It starts what is missing, recovers what a dead process
+//! left, answers what is asked, and prints `finished` when every thread is done. With `eager` it is weakened on purpose: calls
+//! are made before their intent is durable. The ledger is appended with one write a line, so that it survives SIGKILL and
+//! its order is the order of events: `life` (this process began), `load TID COUNTER`, `run TID STEP` (the node began),
+//! `idem TID STEP KEY`, `ack TID COUNTER`, and for the once-only call `want TID STEP`, `permit TID STEP` (its intent is
+//! durable), `once TID STEP KEY` (it happened), `told TID STEP` (its answer is here), `doubt TID STEP` (a person was asked).
 
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use runtime::ports::store::{InterruptRow, PAGE_MAX, Store};
@@ -18,6 +21,7 @@ use runtime_core::ids::ThreadId;
 use runtime_core::record::{CallKind, InterruptKind, Outcome, RunOptions};
 use runtime_core::stream::{Mode, Modes};
 use serde_json::{Value, json};
+use tests::hooked_store::{EagerIntents, HookedStore};
 
 /// One node in a loop; each round makes an idempotent, a once-only and a read-only call, and now and then asks.
 const GRAPH: &str = r"
@@ -31,6 +35,9 @@ start: step
 
 /// Every so many steps a thread asks a person.
 const ASK_EVERY: u64 = 4;
+
+/// How long a call is under way: kills must fall before it, in it and after it.
+const CALL_TAKES: Duration = Duration::from_millis(6);
 
 type Ledger = Arc<Mutex<std::fs::File>>;
 
@@ -48,11 +55,20 @@ async fn effect(ctx: &Context, ledger: &Ledger, word: &'static str, step: u64) -
     let class = if word == "once" { graphs::EffectClass::AtMostOnce } else { graphs::EffectClass::Idempotent };
     let spec = CallSpec::new(CallKind::Tool, word, json!({"tid": tid, "step": step}), class);
     let ledger = Arc::clone(ledger);
+    let is_once = word == "once";
+    let phase = move |ledger: &Ledger, phase: &str| {
+        if is_once {
+            note(ledger, &format!("{phase} {tid} {step}"));
+        }
+    };
+    phase(&ledger, "want");
     let made = ctx
         .call(spec, |permit| async move {
-            tokio::task::yield_now().await;
+            phase(&ledger, "permit");
+            tokio::time::sleep(CALL_TAKES / 2).await;
             note(&ledger, &format!("{word} {tid} {step} {}", permit.key));
-            tokio::task::yield_now().await;
+            tokio::time::sleep(CALL_TAKES / 2).await;
+            phase(&ledger, "told");
             Ok(json!(step * 7))
         })
         .await?;
@@ -82,12 +98,13 @@ async fn step(ctx: Context, ledger: Ledger) -> Result<NodeOutput, TaskError> {
 }
 
 /// The answer a careful person would give.
-fn answer_to(row: &InterruptRow, ledger_path: &Path) -> Value {
+fn answer_to(row: &InterruptRow, (ledger, ledger_path): (&Ledger, &Path)) -> Value {
     if row.interrupt.kind != InterruptKind::InDoubt {
         return json!("yes");
     }
     let args = &row.interrupt.payload["args"];
     let (tid, step) = (number(&args["tid"]), number(&args["step"]));
+    note(ledger, &format!("doubt {tid} {step}"));
     let wanted = format!("once {tid} {step} ");
     let ledger = std::fs::read_to_string(ledger_path).unwrap_or_default();
     match ledger.lines().any(|line| line.starts_with(&wanted)) {
@@ -123,7 +140,7 @@ async fn thread(engine: Engine, graph: Arc<graphs::CompiledGraph>, plan: (u64, u
         let open = engine.store().interrupts(Some(&id), PAGE_MAX).await.unwrap_or_default();
         let Some(row) = open.first() else { break };
         let by = Principal { user: "person".to_owned(), groups: Vec::new() };
-        let value = answer_to(row, &ledger_path);
+        let value = answer_to(row, (&ledger, &ledger_path));
         let answer = AnswerInput { id: row.interrupt.id, digest: Some(row.interrupt.digest.clone()), value, by };
         let resubscribed = acknowledge(&engine, tid, &id, &ledger);
         drop(engine.answer_and_join(&id, vec![answer], Value::Null).await);
@@ -141,6 +158,7 @@ async fn thread(engine: Engine, graph: Arc<graphs::CompiledGraph>, plan: (u64, u
 async fn all(store: Arc<dyn Store>, ledger_path: Arc<Path>, threads: u64, steps: u64) {
     let file = std::fs::OpenOptions::new().create(true).append(true).open(&ledger_path);
     let ledger: Ledger = Arc::new(Mutex::new(file.unwrap_or_else(|error| panic!("{error}"))));
+    note(&ledger, "life");
     let node_ledger = Arc::clone(&ledger);
     let function = NodeFn(move |ctx| step(ctx, Arc::clone(&node_ledger)));
     let engine = Engine::builder(store).function("step", Arc::new(function)).build();
@@ -168,11 +186,14 @@ async fn all(store: Arc<dyn Store>, ledger_path: Arc<Path>, threads: u64, steps:
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [kind, folder, ledger, threads, steps] = args.as_slice() else {
-        eprintln!("usage: crash_child STORE FOLDER LEDGER THREADS STEPS");
+    let [kind, folder, ledger, threads, steps, weak @ ..] = args.as_slice() else {
+        eprintln!("usage: crash_child STORE FOLDER LEDGER THREADS STEPS [eager]");
         std::process::exit(2);
     };
-    let store = tests::open_store(kind, Path::new(folder));
+    let mut store = tests::open_store(kind, Path::new(folder));
+    if weak.iter().any(|word| word == "eager") {
+        store = Arc::new(HookedStore::new(store, Arc::new(EagerIntents::default())));
+    }
     let number = |text: &String| text.parse::<u64>().unwrap_or(0);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.unwrap_or_else(|error| panic!("{error}"));

@@ -176,7 +176,13 @@ async fn called(ctx: &Context, bench: &Bench, effect: EffectClass) -> Result<Val
 
 /// A laboratory with the functions of drawn graphs.
 pub(crate) fn lab_for(text: &str, store: Arc<dyn Store>) -> Lab {
+    lab_on(text, store, &Bench::default())
+}
+
+/// The same, with a bench that other laboratories share.
+pub(crate) fn lab_on(text: &str, store: Arc<dyn Store>, bench: &Bench) -> Lab {
     let mut lab = Lab::over(store);
+    lab.bench = bench.clone();
     lab.clock.run_by_itself();
     lab.graph(CHILD).graph(FAILING).graph(LEAVING).graph(text);
     lab.function("plain", |ctx| async move { out(json!({"log": [label(&ctx)], "n": 1})) });

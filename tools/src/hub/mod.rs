@@ -28,6 +28,7 @@ mod era;
 mod error;
 mod flood;
 mod front;
+pub mod fuzz;
 mod http;
 mod inbound;
 mod inventory;

@@ -1,24 +1,60 @@
-//! The fuzz bodies on the stable toolchain: every seed and finding, and a fixed number of mutations of them, the same in
-//! every run.
+//! G15: every kind of input that a person or another system hands in, and the bound each must keep.
 //!
-//! No input may panic, take more than [`MAX_CPU`] of processor time, or need more than [`MAX_GROWTH_KB`] of memory. A failure
-//! names the body, the number of the input and the command that brings it back.
+//! A body takes any bytes and panics only if a promise is broken. [`check`] runs it over the committed seeds and findings of
+//! `fuzz/` and over a fixed number of mutations of them, the same in every run. No input may panic, take more than
+//! [`MAX_CPU`] of processor time, or let the process grow by more than [`MAX_GROWTH_KB`]. A failure names the body, the
+//! number of the input and the command that brings it back.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Duration;
 
-/// Processor time of one input, in the unoptimised build of the tests.
-const MAX_CPU: Duration = Duration::from_secs(3);
+/// One kind of input.
+pub struct Input {
+    /// Name of the test, and of its folder in `fuzz/seeds`.
+    pub name: &'static str,
+    /// Who hands it in.
+    pub from: &'static str,
+    /// The package whose tests run the body.
+    pub package: &'static str,
+}
+
+const fn input(name: &'static str, from: &'static str, package: &'static str) -> Input {
+    Input { name, from, package }
+}
+
+/// Every kind. Files of the stores themselves are damaged in `checkpoints` (`damaged_folders_open_or_say_why`).
+pub const INPUTS: &[Input] = &[
+    input("graph_yaml", "authors of graphs", "tests"),
+    input("expression", "authors of graphs", "tests"),
+    input("template", "authors of graphs", "tests"),
+    input("run_input", "whoever starts a run", "tests"),
+    input("answer", "people who are asked", "tests"),
+    input("update", "people who edit a thread", "tests"),
+    input("stored_record", "the disk", "tests"),
+    input("policy", "operators", "tests"),
+    input("knowledge", "operators", "tests"),
+    input("mcp_frames", "tool servers", "tests"),
+    input("mcp_servers", "operators, editors", "tests"),
+    input("config", "operators", "interlock"),
+    input("answers_file", "scripts", "interlock"),
+    input("cli_words", "the command line", "interlock"),
+];
+
+/// Processor time of one input; an unoptimised build is given more.
+const MAX_CPU: Duration = Duration::from_secs(if cfg!(debug_assertions) { 3 } else { 1 });
 /// What the process may grow by over all inputs of a body.
 const MAX_GROWTH_KB: u64 = 64 << 10;
 /// Mutations of one body, unless INTERLOCK_FUZZ_INPUTS says otherwise.
-const DEFAULT_INPUTS: u64 = 5_000;
+const DEFAULT_INPUTS: u64 = 2_000;
 /// Longest mutated input; the tests of each library cover the large ones by name.
 const MAX_INPUT_BYTES: usize = 16 << 10;
 /// Most mutations put on top of each other.
 const MAX_MUTATIONS: u64 = 6;
+/// Longest line kept for whoever has to bring an input back.
+const SHOWN_BYTES: usize = 400;
 
 /// Pieces of the languages that random bytes would not find.
 const WORDS: &[&str] = &[
@@ -75,54 +111,67 @@ const WORDS: &[&str] = &[
     "\u{202e}",
     "é",
     "\u{1f512}",
+    "null",
+    "true",
+    "\"id\":1",
+    "\"jsonrpc\":\"2.0\"",
+    "\"$ref\":\"#\"",
+    "\"overwrite\":",
+    "decide: ask",
+    "env: X",
+    "sled:",
+    "18446744073709551616",
 ];
 
-#[test]
-fn graph_yaml() {
-    check_body("graph_yaml", graphs::fuzz::graph);
-}
-
-#[test]
-fn expression() {
-    check_body("expression", graphs::fuzz::expression);
-}
-
-#[test]
-fn stored_record() {
-    check_body("stored_record", checkpoints::fuzz::record);
-}
-
-fn check_body(target: &str, body: fn(&[u8])) {
+/// Runs the body of one kind of input; `target` is its name in [`INPUTS`].
+///
+/// # Panics
+/// When an input breaks a bound, or the kind is not in the table or has no seed.
+pub fn check(target: &str, body: fn(&[u8])) {
+    let Some(kind) = INPUTS.iter().find(|input| input.name == target) else { panic!("{target} is not in INPUTS") };
     let corpus = corpus(target);
     assert!(!corpus.is_empty(), "fuzz/seeds/{target} holds no seed");
-    corpus.iter().for_each(|input| check_input(target, body, input, "a committed input"));
+    let mut slowest = Duration::ZERO;
+    corpus.iter().for_each(|input| slowest = slowest.max(check_input(target, body, input, "a committed input")));
+    // Tells which input it was when the process does not live to say more: a stack overflow aborts it.
+    let note_path = std::env::temp_dir().join(format!("interlock-{target}-{}", std::process::id()));
+    let note = fs::File::create(&note_path).expect("a file for the name of the current input");
+    println!("should this process die, {} names the input", note_path.display());
     let grown_from = peak_memory_kb();
     let first = setting("INTERLOCK_FUZZ_FIRST").unwrap_or(0);
     let n_inputs = setting("INTERLOCK_FUZZ_INPUTS").unwrap_or(DEFAULT_INPUTS);
     for input_idx in first..first + n_inputs {
         let input = Chance::of(input_idx).mutated(&corpus);
-        let again =
-            format!("INTERLOCK_FUZZ_FIRST={input_idx} INTERLOCK_FUZZ_INPUTS=1 cargo nextest run -p xtask {target}");
-        // The last line tells which input it was when the process does not live to say more: a stack overflow aborts it.
-        println!("{again}");
-        check_input(target, body, &input, &again);
+        let again = format!(
+            "INTERLOCK_FUZZ_FIRST={input_idx} INTERLOCK_FUZZ_INPUTS=1 cargo nextest run -p {} {target}",
+            kind.package
+        );
+        note.write_all_at(again.as_bytes(), 0).expect("the note of the current input can be written");
+        slowest = slowest.max(check_input(target, body, &input, &again));
     }
     let growth = peak_memory_kb() - grown_from;
     assert!(growth <= MAX_GROWTH_KB, "{target}: the inputs took {growth} KB of memory, {MAX_GROWTH_KB} at most");
+    fs::remove_file(&note_path).expect("the note can be removed");
+    println!("G15 input={target} inputs={n_inputs} panics=0 slowest_ms={} grown_kb={growth}", slowest.as_millis());
 }
 
-fn check_input(target: &str, body: fn(&[u8]), input: &[u8], again: &str) {
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is in the repository")
+}
+
+fn check_input(target: &str, body: fn(&[u8]), input: &[u8], again: &str) -> Duration {
     let before = thread_cpu();
     let outcome = catch_unwind(AssertUnwindSafe(|| body(input)));
     let took = thread_cpu().saturating_sub(before);
-    let shown = input[..input.len().min(400)].escape_ascii();
+    let shown = input[..input.len().min(SHOWN_BYTES)].escape_ascii();
     assert!(outcome.is_ok(), "{target} panicked on {} bytes: {shown}\nagain: {again}", input.len());
     assert!(took <= MAX_CPU, "{target} took {took:?} for {} bytes: {shown}\nagain: {again}", input.len());
+    took
 }
 
 /// The seeds, and what the fuzzers found before.
 fn corpus(target: &str) -> Vec<Vec<u8>> {
-    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is in the repository").join("fuzz");
+    let fuzz = root().join("fuzz");
     let mut paths = Vec::new();
     for folder in ["seeds", "findings"] {
         let listed = fs::read_dir(fuzz.join(folder).join(target));
