@@ -1,6 +1,7 @@
 //! Where the parts meet: store, engine, tools, agents. The only module that names concrete ones.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use agents::{AgentNode, Kit, Notifier};

@@ -188,7 +188,7 @@ mod tests {
         for seed in 0..1_500 {
             tally = tally.plus(check_mutant(seed).unwrap_or_else(|why| panic!("{why}")));
         }
-        assert!(tally.refused > 300 && tally.ended > 300, "one-sided: {tally:?}");
+        assert!(tally.refused > 300 && tally.ended > 100, "one-sided: {tally:?}");
     }
 
     #[test]

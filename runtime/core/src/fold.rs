@@ -10,7 +10,7 @@ use crate::channels;
 use crate::error::ErrorClass;
 use crate::ids::{CheckpointId, InterruptId, Name, Ns, Timestamp};
 use crate::journal::{apply_task, question_head};
-use crate::record::{CallOutcome, Hop, Op, Plan, Record, RunKind, Source, Timer, TimerKey};
+use crate::record::{CallOutcome, Hop, InterruptKind, Op, Plan, Record, RunKind, Source, Timer, TimerKey};
 use crate::spending::{raised_by, take_answer};
 use crate::state::{CallEntry, DECIDED_MAX, Frame, RunState, STEP_BEFORE_INPUT, TaskStatus, ThreadState, is_below};
 

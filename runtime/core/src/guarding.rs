@@ -12,8 +12,7 @@ use crate::ids::{CallIx, Name, TaskId, Timestamp};
 use crate::interlocks::approval::choice;
 use crate::interlocks::guard::{self, Approval, CallFacts, Decision};
 use crate::interlocks::{plain, redact};
-use crate::questions::question_id;
-use crate::record::{CallHead, CallKind, CallOutcome, InterruptKind, Op};
+use crate::record::{CallHead, CallKind, CallOutcome, Op};
 use crate::run::Run;
 use crate::state::CallEntry;
 

@@ -133,7 +133,7 @@ async fn guarded(args: &BenchArgs, n: usize) -> anyhow::Result<Vec<f64>> {
     if folder.exists() {
         std::fs::remove_dir_all(&folder)?;
     }
-    let store = crate::wiring::open_store(&args.backend, &folder)?;
+    let (store, _) = super::stores::open(&args.backend, &folder)?;
     let (hub, times) = (hub()?, Arc::new(Mutex::new(Vec::with_capacity(n + WARM_UP))));
     let lock = Arc::new(LockFile::new(folder.join("no.lock")));
     let tools: Arc<dyn ToolBox> = Arc::new(PinnedHub::new(hub.clone(), lock, Vec::new(), Unpinned::Allow));

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::config::{ServerConfig, TransportConfig};
 use super::dial::Pipes;
+use super::http::Promoted;
 use super::inventory::Pages;
 use super::limits::RESULT_BYTES_DEFAULT;
 use super::outcome::Reading;
@@ -32,7 +33,8 @@ pub fn frames(bytes: &[u8]) {
 async fn read_all(bytes: Vec<u8>) {
     let pipes = Pipes { read: Box::new(Cursor::new(bytes)), write: Box::new(tokio::io::sink()) };
     let mut wire = Wire::new(pipes, LINE_BYTES, WireState::new("fuzz"));
-    let requests = [list_request(None), call_request("add", Map::new()), call_request("add", Map::new())];
+    let call = || call_request("add", Map::new(), Promoted::default(), None);
+    let requests = [list_request(None), call(), call()];
     let mut taps = Vec::new();
     for (number, request) in (1..).zip(requests) {
         taps.push(send(&mut wire, number, request).await);
@@ -66,7 +68,8 @@ async fn read_answer(raw: Value) {
     let output = tools.values().find_map(|tool| tool.output.as_ref());
     let secrets = Secrets::default();
     let bytes_max = RESULT_BYTES_DEFAULT;
-    let reading = Reading { server: "fuzz", tool: "add", output, checker: &checker, bytes_max, secrets: &secrets };
+    let (checker, secrets) = (&checker, &secrets);
+    let reading = Reading { server: "fuzz", tool: "add", output, checker, bytes_max, secrets, artifacts: None };
     if let Err(error) = reading.read(raw).await {
         assert!(!error.to_string().is_empty(), "an error says what is wrong");
     }
