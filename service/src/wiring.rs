@@ -16,7 +16,7 @@ use runtime_core::ids::ThreadId;
 use runtime_core::interlocks::guard::Policy;
 use runtime_core::state::ThreadState;
 use serde_json::{Value, json};
-use tools::hub::{Hub, ServerConfig, TransportConfig};
+use tools::hub::{Artifacts, Hub, HubOptions, ServerConfig, TransportConfig};
 use tools::lock::LockFile;
 use tools::node::ToolNode;
 use tools::pinned::PinnedHub;
@@ -180,7 +180,14 @@ pub(crate) fn policy(config: &Config) -> Arc<dyn Policy> {
 
 /// The tool servers of an installation, bare and beside their lock.
 pub(crate) fn hub(config: &Config) -> (Hub, Arc<PinnedHub>) {
-    let hub = Hub::new(config.servers.clone());
+    let beside = |folder: &str| config.lock.with_file_name(".interlock").join(folder);
+    let options = HubOptions {
+        tokens: Some(beside("tokens")),
+        // Artifacts are plain files: where the store is encrypted, what does not fit is cut instead.
+        artifacts: config.encryption.is_none().then(|| Artifacts::new(beside("artifacts"))),
+        ..HubOptions::default()
+    };
+    let hub = Hub::with_options(config.servers.clone(), options);
     let own = config.servers.iter().filter(|server| is_own(server)).map(|server| server.name.clone()).collect();
     let lock = Arc::new(LockFile::new(&config.lock));
     let pinned = PinnedHub::new(hub.clone(), lock, own, config.policy.unpinned());
