@@ -104,7 +104,7 @@ impl Stage {
         let mut builder = Engine::builder(Arc::clone(&store))
             .clock(clock.clone())
             .entropy(Arc::new(Chance::default()))
-            .policy(wiring::policy(config))
+            .policy(wiring::test_policy(config))
             .kind("tool", Arc::new(ToolNode::new(toolbox)))
             .kind("agent", Arc::new(ScriptedAgents::new(&test.agents, agents)))
             .kind("spawn", Arc::new(SpawnNode(Arc::clone(&nursery))));

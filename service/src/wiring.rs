@@ -20,6 +20,7 @@ use tools::hub::{Artifacts, Hub, HubOptions, ServerConfig, TransportConfig};
 use tools::lock::LockFile;
 use tools::node::ToolNode;
 use tools::pinned::PinnedHub;
+use tools::policy::RulePolicy;
 use tools::toolbox::ToolBox;
 
 use crate::answers::Who;
@@ -176,6 +177,11 @@ fn links_document(digest: &GraphDigest) -> String {
 /// What decides on calls.
 pub(crate) fn policy(config: &Config) -> Arc<dyn Policy> {
     Arc::new(config.policy.clone())
+}
+
+/// What decides on the scripted calls of a graph's tests.
+pub(crate) fn test_policy(config: &Config) -> Arc<dyn Policy> {
+    if config.policy.is_empty() { Arc::new(RulePolicy::for_tests()) } else { policy(config) }
 }
 
 /// The tool servers of an installation, bare and beside their lock.

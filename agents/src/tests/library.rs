@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use runtime::{Context, NodeKind, history};
 use runtime_core::error::TaskError;
 use runtime_core::event::NodeOutput;
-use runtime_core::interlocks::guard::{DefaultPolicy, Policy};
+use runtime_core::interlocks::guard::Policy;
 use runtime_core::record::{Interrupt, Outcome};
 use runtime_core::state::TaskStatus;
 use serde_json::Value;
@@ -94,7 +94,7 @@ async fn the_library_s_own_tests_hold() {
         assert!(!compiled.tests().is_empty());
         for test in compiled.tests() {
             check_test(graph, test, Arc::new(RulePolicy::etl_demo().unwrap())).await;
-            check_test(graph, test, Arc::new(DefaultPolicy::default())).await;
+            check_test(graph, test, Arc::new(RulePolicy::for_tests())).await;
         }
     }
 }

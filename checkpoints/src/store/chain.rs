@@ -69,7 +69,7 @@ mod tests {
 
     /// Tamperings of the suite.
     const TAMPERINGS: u64 = 10_000;
-    const RECORDS: u64 = 12;
+    const RECORDS: u64 = 8;
 
     fn chained(mut records: Vec<AuditRecord>) -> Vec<AuditRecord> {
         let mut previous = GENESIS.to_owned();
@@ -169,7 +169,8 @@ mod tests {
             made += 1;
             let found = check(&records, anchor.clone());
             assert!(found.is_some(), "kind {kind} was not found");
-            only_by_anchor += u64::from(check(&records, BTreeMap::new()).is_none());
+            let by_end = matches!(kind, 4 | 5);
+            only_by_anchor += u64::from(by_end && check(&records, BTreeMap::new()).is_none());
         }
         assert!(only_by_anchor > 0, "no anchor was ever needed: truncation and rewriting were not tried");
         println!("G23 tamperings={made} found={made} by_anchor_alone={only_by_anchor} unreadable_or_same={unreadable}");

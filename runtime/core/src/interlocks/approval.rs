@@ -31,7 +31,8 @@ pub fn judge(question: &Interrupt, answer: &AnswerInput, now: Timestamp, request
     if !entitled(&question.approvers, &answer.by) {
         return Err(format!("`{}` may not answer it; approvers are {}", answer.by.user, question.approvers.join(", ")));
     }
-    if question.four_eyes && requester.is_empty() {
+    // A no needs no other person; a yes does.
+    if question.four_eyes && requester.is_empty() && choice(&answer.value) != Some(REJECT) {
         return Err(
             "nobody is recorded as the one who asked, so nobody can be another person (`requested_by`)".to_owned()
         );
