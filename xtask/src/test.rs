@@ -39,6 +39,8 @@ enum Weight {
     Light,
     /// Not with `--quick`: minutes, or real processes that are killed.
     Heavy,
+    /// Only when it is named: it installs much from registries, and waits for other people's programs.
+    Named,
 }
 
 /// What a stage does.
@@ -68,9 +70,9 @@ impl Stage {
         Self { name, about, weight: Weight::Light, needs, env: &[], work }
     }
 
-    /// The same with settings in its environment.
-    const fn with(self, env: &'static [(&'static str, &'static str)]) -> Self {
-        Self { env, ..self }
+    /// Left out unless it is named.
+    const fn only_when_named(self) -> Self {
+        Self { weight: Weight::Named, ..self }
     }
 
     /// Left out with `--quick`.
@@ -129,14 +131,14 @@ pub(crate) const STAGES: &[Stage] = &[
         &[tools::CC, tools::NPM],
         Work::Function(conformance::stage),
     )
-    .only_in_full_runs(),
+    .only_when_named(),
     Stage::light(
         "third-party",
         "MCP servers of other people, attached for real: era, tools, a call, nothing of our environment",
         &[tools::CC, tools::NPM, tools::PYTHON],
         Work::Function(third_party::stage),
     )
-    .only_in_full_runs(),
+    .only_when_named(),
     Stage::light(
         "sim",
         "the engine in seeded worlds full of faults: same end, no repeated effect, no stale writer",
@@ -158,29 +160,12 @@ pub(crate) const STAGES: &[Stage] = &[
         ]),
     )
     .only_in_full_runs(),
-    Stage::light(
+    Stage::heavy(
         "fuzz-bodies",
-        "100,000 mutated inputs of each kind: no panic, no wait, no memory",
-        &[tools::CC, tools::NEXTEST],
-        Work::Tests(&[
-            "cargo",
-            "nextest",
-            "run",
-            "--release",
-            "--package",
-            "tests",
-            "--package",
-            "interlock",
-            "--locked",
-            "--no-fail-fast",
-            "--success-output",
-            "immediate",
-            "-E",
-            "binary(inputs) | test(fuzz_)",
-        ]),
-    )
-    .with(&[("INTERLOCK_FUZZ_INPUTS", "100000")])
-    .only_in_full_runs(),
+        "20,000 mutated inputs of each kind: no panic, no wait, no memory",
+        &[("INTERLOCK_FUZZ_INPUTS", "20000")],
+        "binary(inputs) | test(fuzz_)",
+    ),
     Stage::heavy(
         "power-cuts",
         "2,000 power cuts, half on each store, lose nothing that was acknowledged",
@@ -304,7 +289,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 
 fn listing() -> String {
     let line = |stage: &Stage| {
-        let weight = if stage.weight == Weight::Heavy { " (heavy)" } else { "" };
+        let weight = match stage.weight {
+            Weight::Light => "",
+            Weight::Heavy => " (heavy)",
+            Weight::Named => " (only when named)",
+        };
         format!("{:<12} {}{weight}\n", stage.name, stage.about)
     };
     STAGES.iter().map(line).collect()
@@ -317,7 +306,12 @@ fn choose(args: &Args) -> Result<Vec<&'static Stage>> {
     }
     let is_chosen = |stage: &&Stage| {
         let named = args.only.iter().any(|name| name == stage.name);
-        named || args.only.is_empty() && !(args.quick && stage.weight == Weight::Heavy)
+        let by_weight = match stage.weight {
+            Weight::Light => true,
+            Weight::Heavy => !args.quick,
+            Weight::Named => false,
+        };
+        named || args.only.is_empty() && by_weight
     };
     Ok(STAGES.iter().filter(is_chosen).collect())
 }
@@ -426,7 +420,9 @@ mod tests {
     fn the_choice_is_by_name_or_by_weight() {
         let names = |args: &Args| choose(args).map(|stages| stages.iter().map(|stage| stage.name).collect::<Vec<_>>());
         assert_eq!(names(&args(&["doctests", "fmt"], true)).unwrap(), ["fmt", "doctests"]);
-        assert_eq!(names(&args(&[], false)).unwrap().len(), STAGES.len());
+        let n_named = STAGES.iter().filter(|stage| stage.weight == Weight::Named).count();
+        assert_eq!(names(&args(&[], false)).unwrap().len(), STAGES.len() - n_named);
+        assert_eq!(names(&args(&["third-party"], true)).unwrap(), ["third-party"]);
         let quick = choose(&args(&[], true)).unwrap();
         assert!(quick.iter().all(|stage| stage.weight == Weight::Light));
         let error = names(&args(&["fnt"], false)).unwrap_err().to_string();
