@@ -41,10 +41,7 @@ impl Run {
             if whole.is_none() {
                 return self.finish_task(&live.starting, output, Vec::new(), None, live.cache_key);
             }
-            let refused = match self.writes_and_route(&live.starting, output.clone(), Vec::new(), None) {
-                Ok(_) => None,
-                Err(error) => Some(error),
-            };
+            let refused = self.writes_and_route(&live.starting, output.clone(), Vec::new(), None).err();
             self.task_settled(id, whole, refused.as_ref());
             self.finish_task(&live.starting, output, Vec::new(), None, live.cache_key);
         }
