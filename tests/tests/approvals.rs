@@ -84,7 +84,7 @@ struct World {
 }
 
 fn args(n: u64, which: &str) -> Value {
-    json!({"which": which, "n": n, "text": format!("variant {n} \u{e9}\u{202e}"), "list": [n % 7, null, n % 2 == 0]})
+    json!({"which": which, "n": n, "text": format!("variant {n} \u{e9}\u{202e}"), "list": [n % 7, null, n.is_multiple_of(2)]})
 }
 
 fn policy() -> RulePolicy {

@@ -143,11 +143,14 @@ impl Lock {
     }
 }
 
+/// What a file held when it was last read.
+type Read = Result<std::sync::Arc<Lock>, String>;
+
 /// The lock of an installation, read again whenever its file changes.
 #[derive(Debug)]
 pub struct LockFile {
     path: PathBuf,
-    seen: Mutex<Option<(Stamp, Result<std::sync::Arc<Lock>, String>)>>,
+    seen: Mutex<Option<(Stamp, Read)>>,
 }
 
 /// Tells one version of a file from another: time, length and inode.

@@ -152,16 +152,13 @@ fn pause_once(n_turns: u64, store: &Arc<dyn Store>, first_store: Arc<dyn Store>)
     let (thread, engine) = (first.thread.clone(), first.engine());
     let options = RunOptions { durability: Durability::Sync, ..RunOptions::default() };
     let start = first.what(json!({"log": ["in"]}), options);
-    let life = first_rt.block_on(async {
-        first.load_graphs().await;
-        let (own, of) = (engine.clone(), thread.clone());
-        let life = tokio::spawn(async move {
-            drop(own.start(start).await.ok()?.ended().await);
-            to_the_end(own, of).await
-        });
-        turns(n_turns).await;
-        life
+    first_rt.block_on(first.load_graphs());
+    let (own, of) = (engine.clone(), thread.clone());
+    let life = first_rt.spawn(async move {
+        drop(own.start(start).await.ok()?.ended().await);
+        to_the_end(own, of).await
     });
+    first_rt.block_on(turns(n_turns));
     let (known, owner, asked) = second_rt.block_on(async {
         let loaded = store.load(&thread).await.ok().flatten();
         let asked: Vec<AnswerInput> =

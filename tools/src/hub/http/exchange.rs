@@ -227,10 +227,9 @@ impl Link {
 }
 
 fn is_answer(message: &Map<String, Value>, id: &RequestId) -> bool {
-    let same = |found: &Value| {
-        let id = json!(id);
-        *found == id || found.as_str().is_some_and(|text| text == id.to_string())
-    };
+    let id = json!(id);
+    let written = id.to_string();
+    let same = |found: &Value| *found == id || found.as_str().is_some_and(|text| text == written);
     !message.contains_key("method") && message.get("id").is_some_and(same)
 }
 
