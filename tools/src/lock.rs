@@ -144,13 +144,13 @@ impl Lock {
 }
 
 /// What a file held when it was last read.
-type Read = Result<std::sync::Arc<Lock>, String>;
+type Reading = Result<std::sync::Arc<Lock>, String>;
 
 /// The lock of an installation, read again whenever its file changes.
 #[derive(Debug)]
 pub struct LockFile {
     path: PathBuf,
-    seen: Mutex<Option<(Stamp, Read)>>,
+    seen: Mutex<Option<(Stamp, Reading)>>,
 }
 
 /// Tells one version of a file from another: time, length and inode.

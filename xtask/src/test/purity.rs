@@ -35,9 +35,15 @@ const BANNED_DIRECT: &[(&str, &str)] = &[
     ("chrono", "time is an argument"),
 ];
 
-/// The stage: `cargo tree` of each pure package.
+/// What nothing here may be built with. The lock file cannot tell: it also names what no feature asks for.
+const BANNED_ANYWHERE: &[(&str, &str)] =
+    &[("ring", "two TLS providers in one graph make rustls panic at run time; aws-lc-rs is ours")];
+
+/// The stage: `cargo tree` of each pure package, and of the whole.
 pub(super) fn stage(context: &Context) -> Result<StageEnd> {
-    let mut problems = String::new();
+    let whole = ["cargo", "tree", "--workspace", "--edges", "normal,build", "--prefix", "none", "--locked"];
+    let whole = shell::capture(shell::command(&context.root, &whole))?;
+    let mut problems = offences("the workspace", &whole, BANNED_ANYWHERE);
     for package in PURE_PACKAGES {
         let all = tree_of(context, package, &[])?;
         let direct = tree_of(context, package, &["--depth", "1"])?;
