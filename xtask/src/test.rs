@@ -25,8 +25,8 @@ const MAX_SHOWN_LINES: usize = 400;
 
 /// Worlds, orders of finishing and mutated graphs of the stage `sim`.
 const SIM_SEEDS: &str = "1000000";
-const SIM_SCHEDULES: &str = "100000";
-const SIM_MUTANTS: &str = "100000";
+const SIM_SCHEDULES: &str = "20000";
+const SIM_MUTANTS: &str = "20000";
 
 /// The command of [`Work::Filtered`], but for the filter. The whole workspace, so that nothing is built twice.
 const FILTERED_TESTS: &[&str] =
@@ -162,8 +162,8 @@ pub(crate) const STAGES: &[Stage] = &[
     .only_in_full_runs(),
     Stage::heavy(
         "fuzz-bodies",
-        "20,000 mutated inputs of each kind: no panic, no wait, no memory",
-        &[("INTERLOCK_FUZZ_INPUTS", "20000")],
+        "2,000 mutated inputs of each kind: no panic, no wait, no memory",
+        &[("INTERLOCK_FUZZ_INPUTS", "2000")],
         "binary(inputs) | test(fuzz_)",
     ),
     Stage::heavy(
@@ -174,8 +174,8 @@ pub(crate) const STAGES: &[Stage] = &[
     ),
     Stage::heavy(
         "approvals",
-        "14,000 attacks on approvals let no call leave",
-        &[("INTERLOCK_APPROVALS", "1000")],
+        "2,800 attacks on approvals let no call leave",
+        &[("INTERLOCK_APPROVALS", "200")],
         "package(tests) & binary(approvals)",
     ),
     Stage::light(
@@ -201,7 +201,7 @@ pub(crate) const STAGES: &[Stage] = &[
     Stage::heavy(
         "faults",
         "calls that fail, full disks, flipped bits and damaged files are reported or harmless",
-        &[("INTERLOCK_FAULT_POINTS", "100"), ("INTERLOCK_FLIPS", "10000"), ("INTERLOCK_FOLDERS", "1000")],
+        &[("INTERLOCK_FAULT_POINTS", "20"), ("INTERLOCK_FLIPS", "2000"), ("INTERLOCK_FOLDERS", "100")],
         "test(failing_calls) | test(failing_disk) | test(full_disk) | test(short_writes) | test(flipped_bit) \
          | test(damaged_folders)",
     ),
@@ -214,7 +214,7 @@ pub(crate) const STAGES: &[Stage] = &[
     Stage::heavy(
         "owners",
         "an owner that is paused and taken over can neither commit nor answer nor call",
-        &[("INTERLOCK_PAUSES", "500"), ("INTERLOCK_TAKEOVERS", "1000")],
+        &[("INTERLOCK_PAUSES", "100"), ("INTERLOCK_TAKEOVERS", "500")],
         "package(tests) & (test(stale_engines) | test(pauses_) | test(dies_stopped))",
     ),
 ];
