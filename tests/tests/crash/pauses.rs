@@ -6,7 +6,7 @@ use std::process::Child;
 use std::time::Duration;
 
 use checkpoints::open::{Address, OpenOptions, open};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use super::{Chance, Scene, length, setting};
 
@@ -15,9 +15,19 @@ const PAUSES_SHORT: u32 = 16;
 /// The ledger grows by less than this between two stops.
 const GROWTH_BYTES_MAX: u64 = 4_000;
 
+fn pid(child: &Child) -> Pid {
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id")
+}
+
 fn send(child: &Child, signal: Signal) {
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id");
-    kill_process(pid, signal).expect("the child can be signalled");
+    kill_process(pid(child), signal).expect("the child can be signalled");
+}
+
+/// Stops the child and waits until every thread of it has stopped (or it has ended meanwhile).
+fn stop(child: &Child) {
+    send(child, Signal::STOP);
+    let until = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    waitid(WaitId::Pid(pid(child)), until).expect("the child can be waited for");
 }
 
 fn address(scene: &Scene) -> Address {
@@ -45,7 +55,10 @@ fn pauses_change_nothing(store: &'static str, pauses: u32, seed: u64) {
                 break status;
             }
             if length(&scene.ledger()) >= wanted && paused < pauses {
-                send(&child, Signal::STOP);
+                stop(&child);
+                if child.try_wait().expect("the child can be waited for").is_some() {
+                    continue;
+                }
                 let before = length(&scene.ledger());
                 refused += u32::from(is_refused(&scene, child.id()));
                 assert_eq!(length(&scene.ledger()), before, "it was really stopped");
@@ -84,7 +97,7 @@ fn the_store_of_a_process_that_dies_stopped_is_taken_over() {
     while length(&scene.ledger()) < GROWTH_BYTES_MAX {
         std::thread::sleep(Duration::from_micros(300));
     }
-    send(&child, Signal::STOP);
+    stop(&child);
     assert!(is_refused(&scene, child.id()));
     child.kill().expect("the child can be killed");
     child.wait().expect("the child can be waited for");
