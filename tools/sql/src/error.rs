@@ -165,6 +165,9 @@ fn code_of(state: &SqlState) -> Code {
     match state.code() {
         "40001" | "40P01" | "55P03" => Code::Contention,
         "57014" => Code::Timeout,
+        // Nothing follows a failed statement in our transactions. If one is aborted all the same, its statement timeout fell
+        // between two messages, where the driver has no request left to report it to.
+        "25P02" => Code::Timeout,
         "57P01" | "57P02" | "57P03" | "25P03" => Code::Connection,
         "53300" => Code::Resource,
         "42501" | "25006" | "28000" | "28P01" => Code::Permission,
