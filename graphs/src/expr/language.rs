@@ -486,3 +486,18 @@ fn agrees_with_minijinja() {
         assert_eq!(ours, serde_json::to_value(&theirs).unwrap(), "{case}");
     }
 }
+
+#[test]
+fn operators_of_other_languages_are_named() {
+    for (wrong, advice) in [
+        ("table = 1", "for `=` write `==`"),
+        ("a && b", "for `&&` write `and`"),
+        ("a || b", "for `||` write `or`"),
+        ("!a", "for `!` write `not`"),
+    ] {
+        let error = Expr::parse(wrong).unwrap_err();
+        assert!(error.message.ends_with(advice), "{wrong}: {}", error.message);
+    }
+    let error = Expr::parse("a == == 2").unwrap_err();
+    assert!(!error.message.contains("write"), "{}", error.message);
+}

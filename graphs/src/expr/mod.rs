@@ -61,12 +61,26 @@ impl ExprError {
     }
 
     fn syntax(source: &str, error: SyntaxError) -> ExprError {
-        ExprError::new(source, error.message, error.at)
+        let slip = error.at.as_ref().and_then(|at| source.get(at.start..)).and_then(slip_at);
+        let message = match slip {
+            Some((wrong, right)) => format!("{}; for `{wrong}` write `{right}`", error.message),
+            None => error.message,
+        };
+        ExprError::new(source, message, error.at)
     }
 
     fn eval(source: &str, error: EvalError) -> ExprError {
         ExprError::new(source, error.message, Some(error.at))
     }
+}
+
+/// Operators of other languages, and what is meant by them. The longer ones come first.
+const SLIPS: [(&str, &str); 5] = [("===", "=="), ("&&", "and"), ("||", "or"), ("!", "not"), ("=", "==")];
+
+/// The slip that a text begins with. What this language has, is none.
+fn slip_at(text: &str) -> Option<(&'static str, &'static str)> {
+    let known = ["!=", "=="].iter().any(|known| text.starts_with(known)) && !text.starts_with("===");
+    SLIPS.into_iter().find(|(wrong, _)| !known && text.starts_with(wrong))
 }
 
 /// A parsed expression. Cloning is cheap.
