@@ -18,10 +18,9 @@ use super::measure::{Marks, quantile, rss_bytes, rss_mb};
 use super::workloads::{Bench, block_on, folder_bytes};
 use super::{BenchArgs, Outcome};
 
-/// One in so many threads is parked first, so that what the process needs once is not counted as theirs.
+/// One in so many threads is parked first, and one in so many is in the store that a start is compared with: what a process
+/// needs once, caches of a fixed size included, is not counted as theirs.
 const WARM_SHARE: usize = 5;
-/// Parked threads in the store that a start is compared with.
-const FEW: usize = 100;
 
 pub(super) fn w5(args: &BenchArgs) -> anyhow::Result<Outcome> {
     let (n, size) = (args.n.unwrap_or(10_000), args.size.unwrap_or(1024));
@@ -105,12 +104,13 @@ async fn park_range(
     Ok(ok)
 }
 
-/// What each parked thread adds to the memory of a process that starts over them: against one over a few.
+/// What each parked thread adds to the memory of a process that starts over them: against one over a share of them.
 fn open_rss(args: &BenchArgs, n: usize) -> anyhow::Result<f64> {
-    let few = BenchArgs { backend_folder: Some("few".to_owned()), n: Some(FEW), ..args.clone() };
+    let n_few = n / WARM_SHARE;
+    let few = BenchArgs { backend_folder: Some("few".to_owned()), n: Some(n_few), ..args.clone() };
     child::again(&few, &["--phase", "park"])?;
     let (many, few) = (child::idle_rss(args, "open")?, child::idle_rss(&few, "open")?);
-    Ok((many - few) / n.saturating_sub(FEW).max(1) as f64)
+    Ok((many - few) / (n - n_few).max(1) as f64)
 }
 
 /// The child that starts over a store and rests.
