@@ -191,6 +191,12 @@ mod tests {
         assert!(tally.refused > 300 && tally.ended > 100, "one-sided: {tally:?}");
     }
 
+    /// `as:` had lost its name, so that the four tasks of a map looked alike to the world.
+    #[test]
+    fn tasks_that_look_alike_are_told_apart() {
+        check_mutant(9_683).unwrap_or_else(|why| panic!("{why}"));
+    }
+
     #[test]
     fn silent_and_misplaced_refusals_are_caught() {
         let errors =

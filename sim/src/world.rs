@@ -98,6 +98,9 @@ pub struct World {
     knobs: Knobs,
     weakness: Weakness,
     traced: bool,
+    /// Whether a call is known by its task: in a graph of the caller's several tasks of a superstep may look alike. In ours
+    /// they never do, and a name without the task also finds a task that was made twice.
+    by_task: bool,
     graph: Arc<CompiledGraph>,
     graphs: Arc<Known>,
     options: RunOptions,
@@ -144,6 +147,7 @@ impl World {
             knobs,
             weakness,
             traced: false,
+            by_task: false,
             graphs: Arc::new(Known::with(&graph)),
             options: RunOptions::default(),
             graph,
@@ -161,7 +165,7 @@ impl World {
     #[must_use]
     pub fn running(self, graph: &Arc<CompiledGraph>, supersteps: u32) -> Self {
         let options = RunOptions { recursion_limit: Some(supersteps), ..RunOptions::default() };
-        Self { graphs: Arc::new(Known::with(graph)), graph: Arc::clone(graph), options, ..self }
+        Self { graphs: Arc::new(Known::with(graph)), graph: Arc::clone(graph), by_task: true, options, ..self }
     }
 
     /// Hashes everything that happens, to hold two runs of one seed against each other.
@@ -378,7 +382,10 @@ impl World {
         Node { dispatch, failing, calls, ask_at, at: 0, waiting: false, permit: None, sum: 0 }
     }
 
-    fn logical(node: &Node, ix: usize) -> String {
+    fn logical(&self, node: &Node, ix: usize) -> String {
+        if self.by_task {
+            return format!("{}/{ix}", node.dispatch.task);
+        }
         let name = node.dispatch.graph.node(node.dispatch.node).map_or("", |n| n.name.as_str());
         let item = node.dispatch.vars.get("item").cloned().unwrap_or_default();
         format!("{}/{name}/{}/{item}/{ix}", node.dispatch.ns.split(':').next().unwrap_or(""), node.dispatch.step)
@@ -420,14 +427,14 @@ impl World {
         let ix = CallIx(u32::try_from(node.at).unwrap_or(u32::MAX));
         if node.ask_at == Some(node.at) {
             let question =
-                Question { title: "?".to_owned(), payload: json!(Self::logical(node, node.at)), ..Question::default() };
+                Question { title: "?".to_owned(), payload: json!(self.logical(node, node.at)), ..Question::default() };
             return Some(Event::QuestionAsked { task, token, ix, question: Box::new(question) });
         }
         let effect = [EffectClass::AtMostOnce, EffectClass::Idempotent, EffectClass::ReadOnly][node.at % 3];
         let request = CallRequest {
             kind: CallKind::Tool,
             target: "tool".into(),
-            args: Arc::new(json!(Self::logical(node, node.at))),
+            args: Arc::new(json!(self.logical(node, node.at))),
             effect,
             env: None,
             role: None,
@@ -454,7 +461,7 @@ impl World {
 
     /// The effect happens outside. Its intent must be durable unless it only reads.
     fn make_call(&mut self, node: &Node, ix: CallIx, key: &str, effect: EffectClass) -> Result<(), String> {
-        let logical = Self::logical(node, usize::try_from(ix.0).unwrap_or(0));
+        let logical = self.logical(node, usize::try_from(ix.0).unwrap_or(0));
         let task = node.dispatch.task;
         let durable = |op: &Op| matches!(op, Op::CallBegun { task: of, ix: at, .. } if *of == task && *at == ix);
         let has_intent = self.disk.records.iter().flat_map(|record| &record.ops).any(durable);

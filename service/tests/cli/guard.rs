@@ -43,7 +43,7 @@ fn listed(description: &str) -> Value {
 }
 
 /// An installation with one server in production, one in staging and a broken one.
-fn installed(extra: Value) -> Stage {
+pub(super) fn installed(extra: Value) -> Stage {
     let stage = Stage::new();
     stage.write("server.sh", SERVER);
     stage.write("tools.json", listed("Writes.").to_string());
@@ -68,12 +68,12 @@ fn installed(extra: Value) -> Stage {
     stage
 }
 
-fn calls(stage: &Stage, environment: &str) -> usize {
+pub(super) fn calls(stage: &Stage, environment: &str) -> usize {
     std::fs::read_to_string(stage.path().join(format!("{environment}.log"))).unwrap_or_default().lines().count()
 }
 
 /// Runs with the secret in the environment.
-fn ends(stage: &Stage, code: i32, args: &[&str]) -> super::stage::Ran {
+pub(super) fn ends(stage: &Stage, code: i32, args: &[&str]) -> super::stage::Ran {
     let output = stage.command(args).env("CANARY", CANARY).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     let ran = super::stage::Ran {
