@@ -9,14 +9,15 @@ use super::{Cluster, LIMIT_S, call};
 use crate::tools::{App, Call};
 
 /// A statement that never ends by itself.
-const ENDLESS: &str = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT count(*) FROM r";
+pub(super) const ENDLESS: &str =
+    "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT count(*) FROM r";
 
 fn analyst(sql: &str) -> Value {
     json!({ "connection": "analyst", "sql": sql })
 }
 
 /// Statements of the agents that the server still works on.
-async fn running(admin: &tokio_postgres::Client) -> i64 {
+pub(super) async fn running(admin: &tokio_postgres::Client) -> i64 {
     let sql = "SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'agent%' AND state <> 'idle'";
     admin.query_one(sql, &[]).await.unwrap().get(0)
 }
@@ -188,7 +189,8 @@ async fn waiting_for_a_lock_is_transient(cluster: &Cluster, app: &App) {
     assert_eq!((error.code.as_str(), error.code.class()), ("contention", "transient"), "{error}");
     let mut config = (*app.config).clone();
     let mut nowhere = config.connections["analyst"].clone();
-    nowhere.database = crate::config::Database::Postgres(Box::new("host=127.0.0.1 port=1 user=x".parse().unwrap()));
+    let crate::config::Database::Postgres(server) = &mut nowhere.database else { panic!("not PostgreSQL") };
+    server.config = "host=127.0.0.1 port=1 user=x".parse().unwrap();
     config.connections.insert("nowhere".to_owned(), nowhere);
     let lost = json!({ "connection": "nowhere", "sql": "SELECT 1" });
     let error = call(&App { config: config.into() }, "query", lost).await.unwrap_err();

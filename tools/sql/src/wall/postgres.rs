@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tokio_postgres::{Client, NoTls, Portal, Transaction};
+use tokio_postgres::{Client, Portal, Transaction};
 use tokio_util::sync::CancellationToken;
 
 use super::values::Raw;
 use super::{Answer, Limits, Rows};
-use crate::config::Connection;
+use crate::config::{Connection, Postgres};
 use crate::error::{Code, Result, SqlError};
 use crate::guard::{Effect, Facts, RelationFacts, RelationName};
 
@@ -45,12 +45,12 @@ pub struct Purpose {
 /// Whatever `work` reports, and failures of the connection.
 pub async fn with_session<T>(
     connection: &Connection,
-    config: &tokio_postgres::Config,
+    server: &Postgres,
     purpose: Purpose,
     cancelled: &CancellationToken,
     work: impl AsyncFnOnce(&Transaction<'_>) -> Result<T>,
 ) -> Result<T> {
-    let mut session = connect(config, purpose.effect).await?;
+    let mut session = connect(server, purpose.effect).await?;
     let token = session.client.cancel_token();
     let deadline = purpose.statement_timeout * 2 + GRACE;
     let outcome = {
@@ -62,7 +62,7 @@ pub async fn with_session<T>(
             () = tokio::time::sleep(deadline) => SqlError::new(Code::Timeout, "the server did not end the statement in time"),
         };
         // The cancel request has a connection of its own; what it ends, ends `running`.
-        let _ = tokio::time::timeout(GRACE, token.cancel_query(NoTls)).await;
+        let _ = tokio::time::timeout(GRACE, token.cancel_query(server.tls.connector())).await;
         match tokio::time::timeout(GRACE, &mut running).await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(_)) | Err(_) => Err(why),
@@ -72,10 +72,10 @@ pub async fn with_session<T>(
     outcome
 }
 
-async fn connect(config: &tokio_postgres::Config, effect: Effect) -> Result<Session> {
-    let mut config = config.clone();
+async fn connect(server: &Postgres, effect: Effect) -> Result<Session> {
+    let mut config = server.config.clone();
     config.connect_timeout(CONNECT_TIMEOUT).application_name("interlock-sql");
-    let (client, connection) = config.connect(NoTls).await?;
+    let (client, connection) = config.connect(server.tls.connector()).await?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "connection ended");
