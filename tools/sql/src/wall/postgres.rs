@@ -20,6 +20,10 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// What our own clock gives the server's before it cancels.
 const GRACE: Duration = Duration::from_secs(3);
+/// Cancel requests for one call.
+const CANCELS_MAX: usize = 3;
+/// Pause between them.
+const CANCEL_PAUSE: Duration = Duration::from_secs(1);
 /// Rows fetched at a time.
 const BATCH_ROWS: usize = 500;
 
@@ -61,12 +65,17 @@ pub async fn with_session<T>(
             () = cancelled.cancelled() => SqlError::new(Code::Cancelled, "the call was cancelled; its statement was ended"),
             () = tokio::time::sleep(deadline) => SqlError::new(Code::Timeout, "the server did not end the statement in time"),
         };
-        // The cancel request has a connection of its own; what it ends, ends `running`.
-        let _ = tokio::time::timeout(GRACE, token.cancel_query(server.tls.connector())).await;
-        match tokio::time::timeout(GRACE, &mut running).await {
-            Ok(Ok(done)) => Ok(done),
-            Ok(Err(_)) | Err(_) => Err(why),
+        // The cancel request has a connection of its own; what it ends, ends `running`. One that comes between two statements
+        // ends nothing, so it is repeated.
+        let mut ended = Err(why);
+        for _ in 0..CANCELS_MAX {
+            let _ = tokio::time::timeout(GRACE, token.cancel_query(server.tls.connector())).await;
+            if let Ok(done) = tokio::time::timeout(CANCEL_PAUSE, &mut running).await {
+                ended = done.or(ended);
+                break;
+            }
         }
+        ended
     };
     drop(session);
     outcome
