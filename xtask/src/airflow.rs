@@ -157,7 +157,7 @@ impl Bench<'_> {
                 std::fs::read_to_string(example.join(file)).with_context(|| format!("examples/airflow/{file}"))?;
             let text = self.kit.at_its_ports(&text)?;
             let text = text.replace("command: interlock", &format!("command: {}", self.program.display()));
-            std::fs::write(dir.join(file), text.replace("{here}", &dir.display().to_string()))?;
+            std::fs::write(dir.join(file), text)?;
         }
         let answer = format!("- {{ node: ask_on_call, choice: {ANSWERS} }}\n");
         Ok(std::fs::write(dir.join("answers.yaml"), answer.repeat(ANSWERS_MAX))?)
@@ -182,7 +182,7 @@ impl Bench<'_> {
     }
 
     fn command(&self, dir: &Path, word: &str) -> std::process::Command {
-        let mut command = shell::command(&self.root, &[&self.program]);
+        let mut command = shell::command(dir, &[&self.program]);
         command.arg(word).arg("--json").arg("--config").arg(dir.join("interlock.yaml"));
         command.envs(self.kit.passwords());
         command

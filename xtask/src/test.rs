@@ -344,7 +344,11 @@ fn run_stage(context: &Context, stage: &Stage) -> Counts {
 
 fn perform(context: &Context, stage: &Stage, log: &Path) -> Result<StageEnd> {
     let mut command = match stage.work {
-        Work::Function(function) => return function(context),
+        Work::Function(function) => {
+            let end = function(context)?;
+            std::fs::write(log, &end.output).with_context(|| format!("cannot write {}", log.display()))?;
+            return Ok(end);
+        }
         Work::Program(words) | Work::Tests(words) => shell::command(&context.root, words),
         Work::Filtered(filter) => shell::command(&context.root, &[FILTERED_TESTS, &[filter]].concat()),
     };
