@@ -27,17 +27,19 @@ const PERSON: &str = "platform-lead";
 const ANSWERS: &str = "take_over";
 /// Incidents of one round that a person may be asked about.
 const ANSWERS_MAX: usize = 8;
+/// Names the folder of the kit's state.
+const HOME_VARIABLE: &str = "AIRFLOW_KIT_HOME";
 /// Files of the example that make an installation.
 const INSTALLATION: [&str; 6] =
     ["interlock.yaml", "airflow.yaml", "sql.yaml", "estate.yaml", "causes.yaml", "remedies.yaml"];
 
 /// Options of `cargo xtask airflow`.
-#[derive(clap::Args)]
+#[derive(Default, clap::Args)]
 pub(crate) struct Args {
     /// Only these scenarios of the kit; all of them when none is named.
     scenarios: Vec<String>,
     /// Where the kit keeps its state; it is set up there when it is not [default: target/airflow/home]
-    #[arg(long, env = "AIRFLOW_KIT_HOME")]
+    #[arg(long, env = HOME_VARIABLE)]
     home: Option<PathBuf>,
     /// Leave the servers running afterwards.
     #[arg(long)]
@@ -50,36 +52,48 @@ pub(crate) struct Args {
 /// There is no kit, or it cannot be set up.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let root = shell::repo_root()?;
-    let place = shell::target_dir(&root).join("airflow");
-    let home = args.home.clone().unwrap_or_else(|| place.join("home"));
-    let kit = Kit::find(&root, home)?;
-    let scenarios = kit.choose(&args.scenarios)?;
-    let program = build(&root)?;
-    let began = Instant::now();
-    kit.start(&place)?;
-    println!("kit ready in {:.0} s", began.elapsed().as_secs_f64());
-    let bench = Bench { root, place, program, kit: &kit };
-    let mut failed = 0;
-    for scenario in &scenarios {
-        let line = bench.scenario(scenario);
-        failed += usize::from(!matches!(&line, Ok(verdict) if verdict.problems.is_empty()));
-        match line {
-            Ok(verdict) => println!("{}", verdict.line(scenario)),
-            Err(error) => println!("{scenario:<24} FAILED {error:#}"),
-        }
-    }
-    if !args.keep {
-        kit.stop()?;
-    }
-    println!("{} passed, {failed} failed in {:.0} s", scenarios.len() - failed, began.elapsed().as_secs_f64());
+    let (passed, failed) = prove(&root, args, &mut |line| println!("{line}"))?;
+    println!("{passed} passed, {failed} failed");
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn build(root: &Path) -> Result<PathBuf> {
-    let mut command = shell::command(root, &["cargo", "build", "--locked", "--package", "interlock"]);
-    let status = command.status().context("cannot start cargo")?;
+/// Runs the scenarios and gives each line to `say`; how many passed and failed.
+///
+/// # Errors
+/// There is no kit, or it cannot be set up.
+pub(crate) fn prove(root: &Path, args: &Args, say: &mut dyn FnMut(&str)) -> Result<(usize, usize)> {
+    let place = shell::target_dir(root).join("airflow");
+    let home = args.home.clone().or_else(|| std::env::var_os(HOME_VARIABLE).map(PathBuf::from));
+    let kit = Kit::find(root, home.unwrap_or_else(|| place.join("home")))?;
+    let scenarios = kit.choose(&args.scenarios)?;
+    let program = build(root, &place)?;
+    let began = Instant::now();
+    let started = kit.start(&place);
+    let ready = format!("kit ready in {:.0} s", began.elapsed().as_secs_f64());
+    let proven = started.map(|()| {
+        say(&ready);
+        let bench = Bench { root: root.to_owned(), place, program, kit: &kit };
+        let proven = scenarios.iter().filter(|scenario| bench.proves(scenario, say)).count();
+        (proven, scenarios.len() - proven)
+    });
+    // Whatever came of it, nothing of ours goes on.
+    if !args.keep {
+        kit.stop()?;
+    }
+    say(&format!("all in {:.0} s", began.elapsed().as_secs_f64()));
+    proven
+}
+
+/// The program, as a copy: a build that goes on meanwhile changes nothing under a run.
+fn build(root: &Path, place: &Path) -> Result<PathBuf> {
+    let words = ["cargo", "build", "--locked", "--workspace", "--bins"];
+    let status = shell::command(root, &words).status().context("cannot start cargo")?;
     anyhow::ensure!(status.success(), "the program does not build");
-    Ok(shell::target_dir(root).join("debug/interlock"))
+    let copy = place.join("interlock");
+    std::fs::create_dir_all(place).with_context(|| format!("cannot create {}", place.display()))?;
+    std::fs::copy(shell::target_dir(root).join("debug/interlock"), &copy)
+        .with_context(|| format!("cannot write {}", copy.display()))?;
+    Ok(copy)
 }
 
 /// What a scenario is run with.
@@ -99,6 +113,19 @@ pub(crate) struct Took {
 }
 
 impl Bench<'_> {
+    fn proves(&self, name: &str, say: &mut dyn FnMut(&str)) -> bool {
+        match self.scenario(name) {
+            Ok(verdict) => {
+                say(&verdict.line(name));
+                verdict.problems.is_empty()
+            }
+            Err(error) => {
+                say(&format!("{name:<24} FAILED {error:#}"));
+                false
+            }
+        }
+    }
+
     fn scenario(&self, name: &str) -> Result<Verdict> {
         let dir = self.place.join("runs").join(name);
         if dir.exists() {
@@ -130,7 +157,7 @@ impl Bench<'_> {
                 std::fs::read_to_string(example.join(file)).with_context(|| format!("examples/airflow/{file}"))?;
             let text = self.kit.at_its_ports(&text)?;
             let text = text.replace("command: interlock", &format!("command: {}", self.program.display()));
-            std::fs::write(dir.join(file), text.replace("{here}", &dir.display().to_string()))?;
+            std::fs::write(dir.join(file), text)?;
         }
         let answer = format!("- {{ node: ask_on_call, choice: {ANSWERS} }}\n");
         Ok(std::fs::write(dir.join("answers.yaml"), answer.repeat(ANSWERS_MAX))?)
@@ -155,7 +182,7 @@ impl Bench<'_> {
     }
 
     fn command(&self, dir: &Path, word: &str) -> std::process::Command {
-        let mut command = shell::command(&self.root, &[&self.program]);
+        let mut command = shell::command(dir, &[&self.program]);
         command.arg(word).arg("--json").arg("--config").arg(dir.join("interlock.yaml"));
         command.envs(self.kit.passwords());
         command

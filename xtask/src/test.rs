@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result};
 
 use self::counts::Counts;
 use self::tools::Tool;
-use crate::{guarantees, shell, tidy};
+use crate::{airflow, guarantees, shell, tidy};
 
 /// Lines of a failed stage's log that are shown; the rest is in the file.
 const MAX_SHOWN_LINES: usize = 400;
@@ -137,6 +137,13 @@ pub(crate) const STAGES: &[Stage] = &[
         "MCP servers of other people, attached for real: era, tools, a call, nothing of our environment",
         &[tools::CC, tools::NPM, tools::PYTHON],
         Work::Function(third_party::stage),
+    )
+    .only_when_named(),
+    Stage::light(
+        "airflow",
+        "the ETL bot on a real Airflow 3 and PostgreSQL that are broken on command, judged by the kit that breaks them",
+        &[tools::CC, tools::POSTGRES, tools::PYTHON],
+        Work::Function(airflow_stage),
     )
     .only_when_named(),
     Stage::light(
@@ -337,7 +344,11 @@ fn run_stage(context: &Context, stage: &Stage) -> Counts {
 
 fn perform(context: &Context, stage: &Stage, log: &Path) -> Result<StageEnd> {
     let mut command = match stage.work {
-        Work::Function(function) => return function(context),
+        Work::Function(function) => {
+            let end = function(context)?;
+            std::fs::write(log, &end.output).with_context(|| format!("cannot write {}", log.display()))?;
+            return Ok(end);
+        }
         Work::Program(words) | Work::Tests(words) => shell::command(&context.root, words),
         Work::Filtered(filter) => shell::command(&context.root, &[FILTERED_TESTS, &[filter]].concat()),
     };
@@ -382,6 +393,13 @@ fn close(failed: &[&str], total: Counts, elapsed: Duration) -> ExitCode {
     }
     println!("{}", total.closing_line());
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn airflow_stage(context: &Context) -> Result<StageEnd> {
+    let mut output = String::new();
+    let mut say = |line: &str| output.push_str(&format!("{line}\n"));
+    let (passed, failed) = airflow::prove(&context.root, &airflow::Args::default(), &mut say)?;
+    Ok(StageEnd { counts: Counts { passed, failed, skipped: 0 }, output })
 }
 
 fn tidy_stage(_: &Context) -> Result<StageEnd> {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use secrecy::SecretString;
 use serde_json::json;
 use sql_server::config::Config;
 use sql_server::guard::{self, Environment, Facts, Verdict};
@@ -47,8 +48,20 @@ enum McpCommand {
     #[command(
         after_help = "Example (an entry of mcpServers in any MCP client):\n  {\"airflow\": {\"command\": \"interlock\", \"args\": [\"mcp\", \"airflow\", \"--config\", \"airflow.yaml\"], \"env\": {\"AIRFLOW_READ_PASSWORD\": \"…\"}}}"
     )]
-    Airflow,
+    Airflow {
+        #[command(flatten)]
+        http: Http,
+    },
     Sql(Sql),
+}
+
+/// HTTP for a server that holds accounts: whoever may call it acts with them, so its callers need a token.
+#[derive(Debug, Args)]
+struct Http {
+    /// Serve over HTTP at this address instead (port 0 takes a free one); prints where. Callers send the token that the
+    /// variable INTERLOCK_MCP_TOKEN holds
+    #[arg(long = "http", value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
 }
 
 /// PostgreSQL and SQLite databases, every statement judged before it runs
@@ -57,6 +70,8 @@ enum McpCommand {
     after_help = "Example (an entry of mcpServers in any MCP client):\n  {\"sql\": {\"command\": \"interlock\", \"args\": [\"mcp\", \"sql\", \"--config\", \"sql.yaml\"], \"env\": {\"WAREHOUSE_DSN\": \"…\"}}}"
 )]
 struct Sql {
+    #[command(flatten)]
+    http: Http,
     #[command(subcommand)]
     command: Option<SqlCommand>,
 }
@@ -94,16 +109,19 @@ fn environment(text: &str) -> Result<Environment, String> {
 pub(crate) async fn run(args: Mcp, app: &App) -> Result<Exit, Failure> {
     match args.command {
         McpCommand::Sandbox { dir, operator, http } => sandbox(dir, operator, http).await,
-        McpCommand::Airflow => {
+        McpCommand::Airflow { http } => {
             let file =
                 app.named_config().ok_or_else(|| Failure::usage("mcp airflow: name its file with --config FILE"))?;
-            serve_airflow(file).await
+            serve_airflow(file, http.listen).await
         }
-        McpCommand::Sql(Sql { command }) => {
+        McpCommand::Sql(Sql { http, command }) => {
             let file = app
                 .named_config()
                 .ok_or_else(|| Failure::usage("mcp sql: name the file with the connections: --config FILE"))?;
-            sql(file, command, app).await
+            match command {
+                Some(check) => check_sql(file, check, app),
+                None => serve_sql(file, http.listen).await,
+            }
         }
     }
 }
@@ -116,24 +134,38 @@ async fn sandbox(dir: PathBuf, operator: bool, http: Option<SocketAddr>) -> Resu
         None => serve_stdio(options).await.map_err(|error| failed(error.message))?,
         Some(listen) => {
             let server = SandboxServer::open(options).await.map_err(|error| failed(error.message))?;
-            serve_http(listen, move || server.clone()).await.map_err(|error| failed(error.to_string()))?;
+            let served = serve_http(listen, configured_token(), move || server.clone()).await;
+            served.map_err(|error| failed(error.to_string()))?;
         }
     }
     Ok(Exit::Done)
 }
 
-async fn serve_airflow(file: &Path) -> Result<Exit, Failure> {
+async fn serve_airflow(file: &Path, listen: Option<SocketAddr>) -> Result<Exit, Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::failed(format!("mcp airflow: {error}"));
     let config = airflow::Config::load(file).map_err(|error| Failure::usage(format!("mcp airflow: {error}")))?;
-    airflow::serve_stdio(config).await.map_err(|error| Failure::failed(format!("mcp airflow: {error}")))?;
+    let Some(listen) = listen else {
+        airflow::serve_stdio(config).await.map_err(|error| failed(&error))?;
+        return Ok(Exit::Done);
+    };
+    let server = airflow::AirflowServer::new(airflow::Airflow::new(config).map_err(|error| failed(&error))?);
+    serve_http(listen, Some(token("airflow")?), move || server.clone()).await.map_err(|error| failed(&error))?;
     Ok(Exit::Done)
 }
 
-async fn sql(file: &Path, command: Option<SqlCommand>, app: &App) -> Result<Exit, Failure> {
-    let Some(SqlCommand::Check { sql, role, environment, schemas }) = command else {
-        let served = sql_server::server::serve_stdio(file).await;
-        served.map_err(|error| Failure::failed(format!("mcp sql: {}", error.message)))?;
+async fn serve_sql(file: &Path, listen: Option<SocketAddr>) -> Result<Exit, Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::failed(format!("mcp sql: {error}"));
+    let Some(listen) = listen else {
+        sql_server::server::serve_stdio(file).await.map_err(|error| failed(&error))?;
         return Ok(Exit::Done);
     };
+    let server = sql_server::server::SqlServer::new(Config::load(file).map_err(|error| failed(&error))?);
+    serve_http(listen, Some(token("sql")?), move || server.clone()).await.map_err(|error| failed(&error))?;
+    Ok(Exit::Done)
+}
+
+fn check_sql(file: &Path, command: SqlCommand, app: &App) -> Result<Exit, Failure> {
+    let SqlCommand::Check { sql, role, environment, schemas } = command;
     let config = Config::roles_of(file).map_err(|error| Failure::usage(error.message))?;
     let role = config.role(&role).map_err(|error| Failure::usage(error.message))?;
     let facts = Facts { search_path: schemas, ..Facts::default() };
@@ -165,12 +197,25 @@ fn statement(sql: Option<String>) -> Result<String, Failure> {
 /// Environment variable with the token that callers of an HTTP server have to send.
 const TOKEN_VARIABLE: &str = "INTERLOCK_MCP_TOKEN";
 
+fn configured_token() -> Option<SecretString> {
+    std::env::var(TOKEN_VARIABLE).ok().map(Into::into)
+}
+
+fn token(server: &str) -> Result<SecretString, Failure> {
+    let missing = || {
+        Failure::usage(format!(
+            "mcp {server}: whoever reaches it over HTTP acts with its accounts; set {TOKEN_VARIABLE} to the token that callers send"
+        ))
+    };
+    configured_token().ok_or_else(missing)
+}
+
 /// Serves any of the bundled servers over HTTP until it is interrupted.
 async fn serve_http<S: ServerHandler>(
     listen: SocketAddr,
+    token: Option<SecretString>,
     make: impl Fn() -> S + Send + Sync + 'static,
 ) -> std::io::Result<()> {
-    let token = std::env::var(TOKEN_VARIABLE).ok().map(Into::into);
     let server = HttpServer::bind(HttpOptions { token, ..HttpOptions::local(listen) }, make).await?;
     println!("http://{}{ENDPOINT}", server.address()?);
     let stop = CancellationToken::new();

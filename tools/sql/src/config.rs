@@ -8,6 +8,8 @@
 //! connections:
 //!   warehouse_ro:
 //!     dsn_env: WAREHOUSE_RO_DSN
+//!     sslmode: verify-full
+//!     sslrootcert: warehouse-ca.pem
 //!     role: data_analyst
 //!     environment: production
 //!     schemas: [dw, stg]
@@ -18,9 +20,11 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::Deserialize;
+use tokio_postgres::config::SslMode;
 
 use crate::error::{Result, SqlError};
 use crate::guard::{Environment, Role, RoleSpec};
+use crate::wall::tls::{Protection, Tls};
 
 /// Largest configuration file in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -40,6 +44,12 @@ struct ConnectionSpec {
     /// Name of the environment variable with the address of a PostgreSQL database.
     #[serde(default)]
     dsn_env: Option<String>,
+    /// How the connection is protected; `prefer` where neither this nor the address says more.
+    #[serde(default)]
+    sslmode: Option<Protection>,
+    /// File with the authorities that `verify-ca` and `verify-full` trust, relative to the configuration.
+    #[serde(default)]
+    sslrootcert: Option<PathBuf>,
     /// File of a SQLite database, relative to the configuration.
     #[serde(default)]
     sqlite: Option<PathBuf>,
@@ -59,9 +69,18 @@ struct ConnectionSpec {
 #[derive(Debug, Clone)]
 pub enum Database {
     /// A PostgreSQL server.
-    Postgres(Box<tokio_postgres::Config>),
+    Postgres(Box<Postgres>),
     /// A SQLite file.
     Sqlite(PathBuf),
+}
+
+/// A PostgreSQL server and how it is reached.
+#[derive(Debug, Clone)]
+pub struct Postgres {
+    /// Address and account.
+    pub config: tokio_postgres::Config,
+    /// Protection on the way.
+    pub tls: Tls,
 }
 
 /// A relation by schema and name.
@@ -212,13 +231,16 @@ fn connection(
     let (database, schemas) = match (&spec.dsn_env, &spec.sqlite) {
         (Some(env), None) => {
             let dsn = variable(env).ok_or_else(|| SqlError::invalid(format!("the environment has no {env}")))?;
-            // The parser's message may quote the address, password and all.
-            let config = tokio_postgres::Config::from_str(&dsn)
-                .map_err(|_| SqlError::invalid(format!("{env} is no address of a PostgreSQL database")))?;
-            secrets.extend(config.get_password().map(|p| String::from_utf8_lossy(p).into_owned()));
+            let server = postgres(env, &dsn, (spec.sslmode, spec.sslrootcert.map(|file| dir.join(file))))?;
+            secrets.extend(server.config.get_password().map(|p| String::from_utf8_lossy(p).into_owned()));
             secrets.push(dsn);
             let schemas = if spec.schemas.is_empty() { vec!["public".to_owned()] } else { spec.schemas };
-            (Database::Postgres(Box::new(config)), schemas)
+            (Database::Postgres(Box::new(server)), schemas)
+        }
+        (None, Some(_)) if spec.sslmode.is_some() || spec.sslrootcert.is_some() => {
+            return Err(SqlError::invalid(
+                "sslmode and sslrootcert are for PostgreSQL; a SQLite file is not reached by a network",
+            ));
         }
         (None, Some(file)) => (Database::Sqlite(dir.join(file)), vec!["main".to_owned()]),
         _ => return Err(SqlError::invalid("give either dsn_env or sqlite")),
@@ -236,6 +258,26 @@ fn connection(
         schemas,
         secrets,
     })
+}
+
+/// The server at an address. What the entry says of its protection replaces what the address says.
+fn postgres(env: &str, dsn: &str, (mode, authorities): (Option<Protection>, Option<PathBuf>)) -> Result<Postgres> {
+    // The parser's message may quote the address, password and all.
+    let mut config = tokio_postgres::Config::from_str(dsn).map_err(|_| {
+        let advice = if dsn.contains("sslmode=verify") || dsn.contains("sslrootcert") {
+            "; write sslmode and sslrootcert beside dsn_env instead of into the address"
+        } else {
+            ""
+        };
+        SqlError::invalid(format!("{env} is no address of a PostgreSQL database{advice}"))
+    })?;
+    let protection = mode.unwrap_or(match config.get_ssl_mode() {
+        SslMode::Disable => Protection::Disable,
+        SslMode::Require => Protection::Require,
+        _ => Protection::Prefer,
+    });
+    config.ssl_mode(protection.ssl_mode());
+    Ok(Postgres { config, tls: Tls::new(protection, authorities.as_deref())? })
 }
 
 /// A relation as a person writes it: `schema.name`, or a name in the first schema.
@@ -260,7 +302,11 @@ mod tests {
 
     fn parse(connection: &str) -> Result<Config> {
         let text = format!("{ROLES}connections: {{warehouse: {connection}}}\n");
-        let variable = |name: &str| (name == "DSN").then(|| "postgresql://agent:s3cret-word@db/warehouse".to_owned());
+        let variable = |name: &str| match name {
+            "DSN" => Some("postgresql://agent:s3cret-word@db/warehouse".to_owned()),
+            "FULL" => Some("postgresql://agent:s3cret-word@db/warehouse?sslmode=verify-full".to_owned()),
+            _ => None,
+        };
         Config::parse(&text, Path::new("."), &variable)
     }
 
@@ -285,6 +331,11 @@ mod tests {
             ("{dsn_env: DSN, role: reader, environment: test}", "test"),
             ("{dsn_env: DSN, role: reader, environment: staging, quarantine: a.b.c}", "a.b.c"),
             ("{dsn_env: DSN, role: reader, environment: staging, password: x}", "password"),
+            ("{dsn_env: FULL, role: reader, environment: staging}", "sslmode and sslrootcert beside dsn_env"),
+            ("{dsn_env: DSN, role: reader, environment: staging, sslrootcert: ca.pem}", "verify-full"),
+            ("{dsn_env: DSN, role: reader, environment: staging, sslmode: allow}", "allow"),
+            ("{dsn_env: DSN, role: reader, environment: staging, sslmode: verify-full, sslrootcert: no.pem}", "no.pem"),
+            ("{sqlite: x.db, role: reader, environment: staging, sslmode: require}", "are for PostgreSQL"),
         ] {
             let error = parse(connection).unwrap_err().message;
             assert!(error.contains(expected) && !error.contains("s3cret"), "{connection}: {error}");

@@ -143,12 +143,13 @@ impl From<tokio_postgres::Error> for SqlError {
     /// The message of the database, without its detail, which quotes rows.
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(db) = error.as_db_error() else {
-            let code =
-                if error.is_closed() || std::error::Error::source(&error).is_some_and(|s| s.is::<std::io::Error>()) {
-                    Code::Connection
-                } else {
-                    Code::Database
-                };
+            let io = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<std::io::Error>());
+            let tls = io.and_then(std::io::Error::get_ref).and_then(|inner| inner.downcast_ref::<rustls::Error>());
+            let code = match tls {
+                Some(rustls::Error::InvalidCertificate(_)) => Code::Permission,
+                _ if error.is_closed() || io.is_some() => Code::Connection,
+                _ => Code::Database,
+            };
             let source = std::error::Error::source(&error).map(|s| format!(": {s}")).unwrap_or_default();
             return Self::new(code, format!("PostgreSQL: {error}{source}"));
         };

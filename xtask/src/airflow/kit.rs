@@ -1,5 +1,6 @@
 //! The kit: where it is, setting it up, starting and stopping it, and its commands.
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -25,8 +26,17 @@ const ACCOUNTS: [(&str, &str); 4] = [
 ];
 /// Ports that the example's files are written for.
 const PORTS: [(&str, &str); 2] = [("KIT_AIRFLOW_PORT", "18080"), ("KIT_PG_PORT", "15432")];
+/// Ports that the kit takes when it is set up, and remembers.
+const TAKEN: [&str; 4] = ["KIT_AIRFLOW_PORT", "KIT_PG_PORT", "KIT_API_PORT", "KIT_LOGSRV_PORT"];
 /// A race that the injector can lose on a busy machine is run again.
 const INJECTIONS_MAX: usize = 3;
+
+/// A port for each of the kit's servers that nobody listens on: another kit may be running. All are held until all are found.
+fn free_ports() -> Result<Vec<(&'static str, String)>> {
+    let held: Vec<_> = TAKEN.iter().map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
+    let port = |(name, held): (&&'static str, &TcpListener)| Ok((*name, held.local_addr()?.port().to_string()));
+    TAKEN.iter().zip(&held).map(port).collect()
+}
 
 /// The kit and its state.
 pub(crate) struct Kit {
@@ -61,7 +71,11 @@ impl Kit {
 
     /// Starts the servers, and sets everything up when that was not done.
     pub(crate) fn start(&self, logs: &Path) -> Result<()> {
-        let finished = shell::run_logged(self.command("setup.sh"), &logs.join("setup.log"))?;
+        let mut command = self.command("setup.sh");
+        if !self.home.join("ports.env").is_file() {
+            command.envs(free_ports()?);
+        }
+        let finished = shell::run_logged(command, &logs.join("setup.log"))?;
         anyhow::ensure!(finished.success, "the kit cannot be set up:\n{}", finished.output);
         Ok(())
     }

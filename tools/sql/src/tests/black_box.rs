@@ -9,14 +9,15 @@ use super::{Cluster, LIMIT_S, call};
 use crate::tools::{App, Call};
 
 /// A statement that never ends by itself.
-const ENDLESS: &str = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT count(*) FROM r";
+pub(super) const ENDLESS: &str =
+    "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT count(*) FROM r";
 
 fn analyst(sql: &str) -> Value {
     json!({ "connection": "analyst", "sql": sql })
 }
 
 /// Statements of the agents that the server still works on.
-async fn running(admin: &tokio_postgres::Client) -> i64 {
+pub(super) async fn running(admin: &tokio_postgres::Client) -> i64 {
     let sql = "SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'agent%' AND state <> 'idle'";
     admin.query_one(sql, &[]).await.unwrap().get(0)
 }
@@ -188,9 +189,46 @@ async fn waiting_for_a_lock_is_transient(cluster: &Cluster, app: &App) {
     assert_eq!((error.code.as_str(), error.code.class()), ("contention", "transient"), "{error}");
     let mut config = (*app.config).clone();
     let mut nowhere = config.connections["analyst"].clone();
-    nowhere.database = crate::config::Database::Postgres(Box::new("host=127.0.0.1 port=1 user=x".parse().unwrap()));
+    let crate::config::Database::Postgres(server) = &mut nowhere.database else { panic!("not PostgreSQL") };
+    server.config = "host=127.0.0.1 port=1 user=x".parse().unwrap();
     config.connections.insert("nowhere".to_owned(), nowhere);
     let lost = json!({ "connection": "nowhere", "sql": "SELECT 1" });
     let error = call(&App { config: config.into() }, "query", lost).await.unwrap_err();
     assert_eq!((error.code.as_str(), error.code.class()), ("connection", "transient"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_share_holds_over_calls_and_days() {
+    let cluster = Cluster::start().await;
+    let app = cluster.app();
+    let hold = |keys: Value, more: Value| {
+        let mut args = json!({ "connection": "healer", "source_table": "public.orders", "keys": keys, "reason": "bad",
+                               "business_date": "2026-03-31", "day_column": "created_at", "max_share": 0.05 });
+        args.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        args
+    };
+    let held = async || {
+        let sql = "SELECT count(*) AS n FROM dq.quarantine WHERE released_at IS NULL";
+        let counted = call(&app, "query", json!({ "connection": "engineer", "sql": sql })).await.unwrap();
+        counted["rows"][0]["n"].as_i64().unwrap()
+    };
+    // Forty records: two are the twentieth part.
+    let two = call(&app, "quarantine", hold(json!(["1", "2"]), json!({}))).await.unwrap();
+    assert_eq!((&two["changed"], &two["share"]), (&json!(2), &json!(0.05)));
+    for (keys, more, code) in [
+        (json!(["3"]), json!({}), "conflict"),
+        (json!(["3"]), json!({ "business_date": "2026-04-01" }), "not_found"),
+        (json!(["3"]), json!({ "day_column": null }), "invalid_arguments"),
+        (json!(["3"]), json!({ "max_share": 1.5 }), "invalid_arguments"),
+        (json!(["3"]), json!({ "max_share": -0.1 }), "invalid_arguments"),
+    ] {
+        let error = call(&app, "quarantine", hold(keys, more.clone())).await.unwrap_err();
+        assert_eq!(error.code.as_str(), code, "{more}: {error}");
+        assert_eq!(held().await, 2, "{more}");
+    }
+    assert_eq!(call(&app, "quarantine", hold(json!(["1", "2"]), json!({}))).await.unwrap()["changed"], json!(0));
+    let release = json!({ "connection": "healer", "source_table": "public.orders", "keys": ["1"] });
+    assert_eq!(call(&app, "release_quarantine", release).await.unwrap()["changed"], json!(1));
+    let other = call(&app, "quarantine", hold(json!(["3"]), json!({}))).await.unwrap();
+    assert_eq!((&other["changed"], &other["share"], held().await), (&json!(1), &json!(0.05), 2));
 }

@@ -4,6 +4,7 @@ mod black_box;
 mod lite;
 mod reference;
 mod serve;
+mod tls;
 mod walls;
 
 use std::io::{BufRead, BufReader};
@@ -23,9 +24,13 @@ use crate::tools::{App, Call};
 /// Seconds that the accounts of the tests may run a statement.
 const LIMIT_S: u64 = 2;
 
+/// Names the socket of a cluster that listens on nothing else.
+const PORT: u16 = 5432;
+
 /// A cluster with the fixture.
 pub(crate) struct Cluster {
     server: Child,
+    port: u16,
     dir: TempDir,
 }
 
@@ -75,6 +80,15 @@ fn program(name: &str, account: Option<(u32, u32)>, dir: &Path) -> Command {
 
 impl Cluster {
     pub(crate) async fn start() -> Self {
+        Self::start_with(PORT, &["listen_addresses="], |_, _| ()).await
+    }
+
+    /// A cluster with settings of its own; `prepare` puts files beside its data.
+    pub(crate) async fn start_with(
+        port: u16,
+        settings: &[&str],
+        prepare: impl FnOnce(&Path, Option<(u32, u32)>),
+    ) -> Self {
         let dir = tempfile::Builder::new().prefix("ilsql").tempdir_in("/tmp").unwrap();
         let account = account();
         if let Some((user, group)) = account {
@@ -88,12 +102,16 @@ impl Cluster {
             .output()
             .unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        prepare(dir.path(), account);
+        let settings = settings.iter().flat_map(|setting| ["-c", *setting]);
         let mut server = program("postgres", account, dir.path())
             .arg("-D")
             .arg(&data)
             .arg("-k")
             .arg(dir.path())
-            .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "shared_buffers=16MB", "-c", "autovacuum=off"])
+            .args(["-c", "fsync=off", "-c", "shared_buffers=16MB", "-c", "autovacuum=off"])
+            .args(settings)
+            .args(["-p", &port.to_string()])
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -102,13 +120,14 @@ impl Cluster {
         assert!(lines.any(|line| line.unwrap().contains("ready to accept connections")), "the server did not start");
         // Whoever closes the other end of a pipe kills the writer.
         std::thread::spawn(move || lines.for_each(drop));
-        let cluster = Self { server, dir };
+        let cluster = Self { server, port, dir };
         cluster.admin().await.batch_execute(include_str!("fixture.sql")).await.unwrap();
         cluster
     }
 
     fn dsn(&self, user: &str) -> String {
-        format!("host={} user={user} dbname=postgres password=canary-secret", self.dir.path().display())
+        let (dir, port) = (self.dir.path().display(), self.port);
+        format!("host={dir} port={port} user={user} dbname=postgres password=canary-secret")
     }
 
     pub(crate) async fn admin(&self) -> Client {

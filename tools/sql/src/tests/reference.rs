@@ -164,6 +164,8 @@ async fn quarantine(page: &mut Page) {
     assert_eq!(page.call("quarantine", again).await["changed"], json!(1));
     let unknown = json!({ "connection": "healer", "source_table": "public.orders", "keys": ["4711"], "business_date": "2026-03-31", "reason": "x" });
     assert_eq!(page.call("quarantine", unknown).await, Value::Null);
+    let unbounded = json!({ "connection": "healer", "source_table": "public.orders", "keys": ["10"], "business_date": "2026-03-31", "reason": "x", "max_share": 0.05 });
+    assert_eq!(page.call("quarantine", unbounded).await, Value::Null);
 }
 
 async fn migrations(page: &mut Page) {

@@ -23,10 +23,10 @@ fn cases() -> Vec<(String, String)> {
 
 /// A statement straight against the database, with nobody looking at it before.
 async fn unguarded(connection: &Connection, sql: &str, effect: Effect) -> crate::error::Result<()> {
-    let Database::Postgres(config) = &connection.database else { panic!("not PostgreSQL") };
+    let Database::Postgres(server) = &connection.database else { panic!("not PostgreSQL") };
     let purpose = Purpose { effect, statement_timeout: Duration::from_millis(300) };
     let limits = Limits { rows: 100, bytes: 100_000 };
-    with_session(connection, config, purpose, &CancellationToken::new(), async |t| {
+    with_session(connection, server, purpose, &CancellationToken::new(), async |t| {
         run(t, sql, limits).await.map(|_| ())
     })
     .await

@@ -48,12 +48,12 @@ impl App {
         effect: Effect,
         work: impl AsyncFnOnce(&Transaction<'_>) -> Result<T>,
     ) -> Result<T> {
-        let Database::Postgres(config) = &connection.database else {
+        let Database::Postgres(server) = &connection.database else {
             let message = format!("connection {} leads to SQLite, which has nothing like this", connection.name);
             return Err(SqlError::new(Code::NotFound, message));
         };
         let purpose = Purpose { effect, statement_timeout: connection.role.max_execution_time };
-        let done = with_session(connection, config, purpose, &call.cancelled, work).await;
+        let done = with_session(connection, server, purpose, &call.cancelled, work).await;
         done.map_err(|error| error.without(&connection.secrets))
     }
 }

@@ -34,13 +34,15 @@ pub struct Quarantine {
     pub keys: Option<Vec<String>>,
     /// In place of keys: all records of the day in which this column is null.
     pub null_column: Option<String>,
-    /// Column with the day or time of a record; needed with `null_column`.
+    /// Column with the day or time of a record; records of another day are not found. Needed with `null_column` and
+    /// `max_share`.
     pub day_column: Option<String>,
     /// Business date of the records, as 2026-03-31.
     pub business_date: String,
     /// Why, for those who look at it later.
     pub reason: String,
-    /// Refuse if more than this share of the day's records would be held back; needs `day_column`.
+    /// Refuse if more than this share of the day's records would then be held back, by this call and earlier ones. From
+    /// 0 to 1; needs `day_column`.
     pub max_share: Option<f64>,
 }
 
@@ -67,7 +69,7 @@ pub struct Quarantined {
     pub changed: usize,
     /// Records that were so already.
     pub unchanged: usize,
-    /// Share of the day's records that this call means, if a day column was named.
+    /// Share of the day's records that is held back now, if a day column was named.
     pub share: Option<f64>,
     /// The first hundred keys.
     pub keys: Vec<String>,
@@ -122,15 +124,19 @@ pub async fn quarantine(app: &App, args: Quarantine, call: &Call) -> Result<Quar
     }
     let date: jiff::civil::Date =
         args.business_date.parse().map_err(|_| SqlError::invalid("business_date: write it as 2026-03-31"))?;
+    check_share(&args)?;
     let place = place(app, &args.connection, &args.source_table, call, "quarantine").await?;
-    let day = args.day_column.as_deref().map(|name| place.day(name)).transpose()?;
-    let chosen = match (&args.keys, &args.null_column) {
-        (Some(keys), None) if !keys.is_empty() && keys.len() <= RECORDS_MAX => {
-            format!("s.{}::text = ANY($1)", place.key)
+    let of_day = match args.day_column.as_deref() {
+        Some(name) => Some(format!("{} = DATE '{date}'", place.day(name)?)),
+        None => None,
+    };
+    let chosen = match (&args.keys, &args.null_column, &of_day) {
+        (Some(keys), None, of_day) if !keys.is_empty() && keys.len() <= RECORDS_MAX => {
+            let of_day = of_day.as_ref().map(|of_day| format!(" AND {of_day}")).unwrap_or_default();
+            format!("s.{}::text = ANY($1){of_day}", place.key)
         }
-        (None, Some(column)) => {
-            let day = day.as_ref().ok_or_else(|| SqlError::invalid("null_column needs day_column"))?;
-            format!("s.{} IS NULL AND {day} = DATE '{date}' AND $1::text[] IS NULL", place.column(column)?)
+        (None, Some(column), Some(of_day)) => {
+            format!("s.{} IS NULL AND {of_day} AND $1::text[] IS NULL", place.column(column)?)
         }
         _ => return Err(SqlError::invalid(format!("give 1 to {RECORDS_MAX} keys, or null_column with day_column"))),
     };
@@ -149,17 +155,15 @@ pub async fn quarantine(app: &App, args: Quarantine, call: &Call) -> Result<Quar
     app.postgres(place.connection, call, Effect::Writes, async |t| {
         let found = keys_of(t, &find, &[&args.keys]).await?;
         check_found(&args, &found, &source)?;
-        let share = match &day {
-            Some(day) => Some(
-                share(t, &format!("SELECT count(*) FROM {from} s WHERE {day} = DATE '{date}'"), found.len()).await?,
-            ),
+        let share = match &of_day {
+            Some(of_day) => Some(share(t, &place, of_day, &found).await?),
             None => None,
         };
         if let (Some(share), Some(max)) = (share, args.max_share)
             && share > max
         {
             let message =
-                format!("{} records are {share:.4} of the day, more than {max}; nothing was held back", found.len());
+                format!("{share:.4} of the day's records would be held back, more than {max}; nothing was changed");
             return Err(SqlError::new(Code::Conflict, message));
         }
         let changed = t.execute(&insert, &[&found, &source, &args.reason]).await?;
@@ -179,7 +183,8 @@ fn check_found(args: &Quarantine, found: &[String], source: &str) -> Result<()> 
     let absent: Vec<&str> = asked.iter().filter(|key| !found.contains(key)).map(|key| key.as_str()).take(5).collect();
     if found.is_empty() || !absent.is_empty() {
         let which = if absent.is_empty() { "such".to_owned() } else { absent.join(", ") };
-        return Err(SqlError::not_found(format!("{source} has no record {which}; nothing was held back")));
+        let day = if args.day_column.is_some() { format!(" of {}", args.business_date) } else { String::new() };
+        return Err(SqlError::not_found(format!("{source} has no record {which}{day}; nothing was held back")));
     }
     Ok(())
 }
@@ -188,9 +193,30 @@ async fn keys_of(transaction: &Transaction<'_>, sql: &str, args: &[&(dyn ToSql +
     Ok(transaction.query(sql, args).await?.iter().map(|row| row.get(0)).collect())
 }
 
-async fn share(transaction: &Transaction<'_>, sql: &str, part: usize) -> Result<f64> {
-    let whole: i64 = transaction.query_one(sql, &[]).await?.get(0);
-    Ok(if whole == 0 { 0.0 } else { part as f64 / whole as f64 })
+/// A share that nothing could be held to is no limit.
+fn check_share(args: &Quarantine) -> Result<()> {
+    match args.max_share {
+        Some(max) if !(0.0..=1.0).contains(&max) => {
+            Err(SqlError::invalid(format!("max_share: {max} is no share; write one from 0 to 1")))
+        }
+        Some(_) if args.day_column.is_none() => Err(SqlError::invalid(
+            "max_share needs day_column: without it the records of the day cannot be counted; nothing was held back",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// What part of the day's records is held back once these are too.
+async fn share(transaction: &Transaction<'_>, place: &Place<'_>, of_day: &str, more: &[String]) -> Result<f64> {
+    let (from, entries) = (place.source.quoted(), place.entries.quoted());
+    let sql = format!(
+        "SELECT count(*), count(*) FILTER (WHERE s.{0}::text = ANY($1) OR q.source_pk IS NOT NULL) FROM {from} s \
+         LEFT JOIN {entries} q ON q.source_table = $2 AND q.source_pk = s.{0}::text AND q.released_at IS NULL WHERE {of_day}",
+        place.key
+    );
+    let counted = transaction.query_one(&sql, &[&more, &place.source.to_string()]).await?;
+    let (whole, held): (i64, i64) = (counted.get(0), counted.get(1));
+    Ok(if whole == 0 { 0.0 } else { held as f64 / whole as f64 })
 }
 
 fn report(place: &Place<'_>, keys: &[String], changed: u64, share: Option<f64>) -> Quarantined {

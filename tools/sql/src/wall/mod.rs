@@ -6,6 +6,7 @@
 
 pub mod postgres;
 pub mod sqlite;
+pub mod tls;
 pub(crate) mod values;
 
 use schemars::JsonSchema;

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tokio_postgres::{Client, NoTls, Portal, Transaction};
+use tokio_postgres::{Client, Portal, Transaction};
 use tokio_util::sync::CancellationToken;
 
 use super::values::Raw;
 use super::{Answer, Limits, Rows};
-use crate::config::Connection;
+use crate::config::{Connection, Postgres};
 use crate::error::{Code, Result, SqlError};
 use crate::guard::{Effect, Facts, RelationFacts, RelationName};
 
@@ -20,6 +20,10 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// What our own clock gives the server's before it cancels.
 const GRACE: Duration = Duration::from_secs(3);
+/// Cancel requests for one call.
+const CANCELS_MAX: usize = 3;
+/// Pause between them.
+const CANCEL_PAUSE: Duration = Duration::from_secs(1);
 /// Rows fetched at a time.
 const BATCH_ROWS: usize = 500;
 
@@ -45,12 +49,12 @@ pub struct Purpose {
 /// Whatever `work` reports, and failures of the connection.
 pub async fn with_session<T>(
     connection: &Connection,
-    config: &tokio_postgres::Config,
+    server: &Postgres,
     purpose: Purpose,
     cancelled: &CancellationToken,
     work: impl AsyncFnOnce(&Transaction<'_>) -> Result<T>,
 ) -> Result<T> {
-    let mut session = connect(config, purpose.effect).await?;
+    let mut session = connect(server, purpose.effect).await?;
     let token = session.client.cancel_token();
     let deadline = purpose.statement_timeout * 2 + GRACE;
     let outcome = {
@@ -61,21 +65,26 @@ pub async fn with_session<T>(
             () = cancelled.cancelled() => SqlError::new(Code::Cancelled, "the call was cancelled; its statement was ended"),
             () = tokio::time::sleep(deadline) => SqlError::new(Code::Timeout, "the server did not end the statement in time"),
         };
-        // The cancel request has a connection of its own; what it ends, ends `running`.
-        let _ = tokio::time::timeout(GRACE, token.cancel_query(NoTls)).await;
-        match tokio::time::timeout(GRACE, &mut running).await {
-            Ok(Ok(done)) => Ok(done),
-            Ok(Err(_)) | Err(_) => Err(why),
+        // The cancel request has a connection of its own; what it ends, ends `running`. One that comes between two statements
+        // ends nothing, so it is repeated.
+        let mut ended = Err(why);
+        for _ in 0..CANCELS_MAX {
+            let _ = tokio::time::timeout(GRACE, token.cancel_query(server.tls.connector())).await;
+            if let Ok(done) = tokio::time::timeout(CANCEL_PAUSE, &mut running).await {
+                ended = done.or(ended);
+                break;
+            }
         }
+        ended
     };
     drop(session);
     outcome
 }
 
-async fn connect(config: &tokio_postgres::Config, effect: Effect) -> Result<Session> {
-    let mut config = config.clone();
+async fn connect(server: &Postgres, effect: Effect) -> Result<Session> {
+    let mut config = server.config.clone();
     config.connect_timeout(CONNECT_TIMEOUT).application_name("interlock-sql");
-    let (client, connection) = config.connect(NoTls).await?;
+    let (client, connection) = config.connect(server.tls.connector()).await?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "connection ended");
