@@ -4,6 +4,7 @@ mod broken;
 mod demo;
 mod full_disk;
 mod guard;
+mod login;
 mod readme;
 mod stage;
 mod store;
