@@ -107,13 +107,13 @@ impl Pace {
     }
 }
 
-/// What an agent or a tool says it does, in a line; steps of a long call are left out.
+/// What an agent or a tool says it does, in a line; steps of a long call and logs of its server are left out.
 fn told(said: &Value) -> Option<String> {
     let text = |key: &str| said.get(key).and_then(Value::as_str);
     let phase = text("phase").unwrap_or("");
     match (text("agent"), text("tool")) {
         (Some(agent), _) => Some(format!("      {agent:<13} {}", text("node").unwrap_or(""))),
-        (None, Some(tool)) if phase != "progress" => {
+        (None, Some(tool)) if !["progress", "log"].contains(&phase) => {
             let place = text("env").map(|env| format!(" in {env}")).unwrap_or_default();
             Some(format!("      {:<13} {tool}{place}", if phase == "calling" { "tool" } else { phase }))
         }

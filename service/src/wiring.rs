@@ -16,7 +16,7 @@ use runtime_core::ids::ThreadId;
 use runtime_core::interlocks::guard::Policy;
 use runtime_core::state::ThreadState;
 use serde_json::{Value, json};
-use tools::hub::{Artifacts, Hub, HubOptions, ServerConfig, TransportConfig};
+use tools::hub::{Artifacts, Consent, Hub, HubOptions, ServerConfig, TransportConfig};
 use tools::lock::LockFile;
 use tools::node::ToolNode;
 use tools::pinned::PinnedHub;
@@ -186,18 +186,26 @@ pub(crate) fn test_policy(config: &Config) -> Arc<dyn Policy> {
 
 /// The tool servers of an installation, bare and beside their lock.
 pub(crate) fn hub(config: &Config) -> (Hub, Arc<PinnedHub>) {
-    let beside = |folder: &str| config.lock.with_file_name(".interlock").join(folder);
-    let options = HubOptions {
-        tokens: Some(beside("tokens")),
-        // Artifacts are plain files: where the store is encrypted, what does not fit is cut instead.
-        artifacts: config.encryption.is_none().then(|| Artifacts::new(beside("artifacts"))),
-        ..HubOptions::default()
-    };
-    let hub = Hub::with_options(config.servers.clone(), options);
+    let hub = Hub::with_options(config.servers.clone(), hub_options(config));
     let own = config.servers.iter().filter(|server| is_own(server)).map(|server| server.name.clone()).collect();
     let lock = Arc::new(LockFile::new(&config.lock));
     let pinned = PinnedHub::new(hub.clone(), lock, own, config.policy.unpinned());
     (hub, Arc::new(pinned))
+}
+
+/// The same servers for somebody who can agree to a login.
+pub(crate) fn hub_with_consent(config: &Config, consent: Arc<dyn Consent>) -> Hub {
+    Hub::with_options(config.servers.clone(), HubOptions { consent: Some(consent), ..hub_options(config) })
+}
+
+fn hub_options(config: &Config) -> HubOptions {
+    let beside = |folder: &str| config.lock.with_file_name(".interlock").join(folder);
+    HubOptions {
+        tokens: Some(beside("tokens")),
+        // Artifacts are plain files: where the store is encrypted, what does not fit is cut instead.
+        artifacts: config.encryption.is_none().then(|| Artifacts::new(beside("artifacts"))),
+        ..HubOptions::default()
+    }
 }
 
 /// Whether a server is this very program, or the one of its name, serving one of the servers that ship with it.

@@ -14,8 +14,8 @@ use tools::hub::{
     ToolInfo,
 };
 
-/// The suite kills a client after 30 s.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The suite kills a client after two minutes, as the stage tells it to: a busy machine is no failure of the client.
+const PATIENCE: Duration = Duration::from_secs(60);
 const REDIRECT_URI: &str = "http://localhost:3000/callback";
 const CLIENT_METADATA_URL: &str = "https://conformance-test.local/client-metadata.json";
 
@@ -42,7 +42,6 @@ async fn main() -> ExitCode {
 fn hub(scenario: &str, url: &str, context: &Value) -> Hub {
     let mut config = ServerConfig::http("suite", url);
     config.start_timeout = PATIENCE;
-    config.discover_timeout = PATIENCE / 2;
     config.timeout = PATIENCE;
     config.elicitation = true;
     if scenario.starts_with("auth/") {

@@ -22,7 +22,7 @@ const FLOOD: usize = 200_000;
 fn main() {
     let habits: Vec<String> = std::env::args().skip(1).collect();
     record_pid();
-    let server = Server { habits, lists: 0, asked: Value::Null };
+    let server = Server { habits, lists: 0, asked: Value::Null, listener: Value::Null };
     if server.is("sleeper") {
         thread::sleep(LONG);
         return;
@@ -54,6 +54,8 @@ struct Server {
     lists: usize,
     /// The call that waits for the client's answer to a question of ours.
     asked: Value,
+    /// The request whose stream brings news.
+    listener: Value,
 }
 
 impl Server {
@@ -85,6 +87,7 @@ impl Server {
             ),
             Some("tools/list") => self.list(message),
             Some("tools/call") => self.call(message),
+            Some("subscriptions/listen") => self.listen(message),
             None if *id == "question" => {
                 let answer = if message["error"].is_null() { &message["result"] } else { &message["error"]["code"] };
                 reply(&self.asked, text(&answer.to_string()));
@@ -112,14 +115,35 @@ impl Server {
         } else if self.is("discover=exit") {
             exit(1);
         } else if self.is("era=modern") {
-            reply(id, modern());
+            let mut hello = modern();
+            let tells = self.habits.iter().any(|habit| habit.starts_with("listen"));
+            hello["capabilities"]["tools"] = if tells { json!({"listChanged": true}) } else { json!({}) };
+            reply(id, hello);
         } else {
             error(id, -32601, "Method not found");
         }
     }
 
+    fn listen(&mut self, message: &Value) {
+        append("listens", "asked");
+        if self.is("listen=refuse") {
+            return error(&message["id"], -32601, "Method not found");
+        }
+        self.listener = message["id"].clone();
+        self.tell("notifications/subscriptions/acknowledged", json!({"notifications": {"toolsListChanged": true}}));
+    }
+
+    /// Says something on the listener's stream.
+    fn tell(&self, method: &str, mut params: Value) {
+        if !self.listener.is_null() {
+            params["_meta"] = json!({"io.modelcontextprotocol/subscriptionId": self.listener});
+        }
+        notify(method, params);
+    }
+
     fn list(&mut self, message: &Value) {
         self.lists += 1;
+        append("lists", &self.lists.to_string());
         let id = &message["id"];
         let cursor = message["params"]["cursor"].as_str();
         if self.is("list=endless") {
@@ -213,6 +237,11 @@ impl Server {
                     &json!({"jsonrpc": "2.0", "id": "question", "method": method, "params": params}).to_string(),
                 );
             }
+            "chatty" => {
+                let said = format!("slow query with {}", std::env::var("TOKEN").unwrap_or_default());
+                notify("notifications/message", json!({"level": "warning", "logger": "db", "data": said}));
+                reply(id, text("said"));
+            }
             "slow" => self.slow(id.clone()),
             "noisy" => {
                 (0..20_000).for_each(|_| {
@@ -223,7 +252,7 @@ impl Server {
                 reply(id, text("heard"));
             }
             "changed" => {
-                notify("notifications/tools/list_changed", json!({}));
+                self.tell("notifications/tools/list_changed", json!({}));
                 reply(id, text("changed"));
             }
             _ => error(id, -32602, "unknown tool"),
@@ -255,7 +284,7 @@ impl Server {
 
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
-const TOOLS: [&str; 24] = [
+const TOOLS: [&str; 25] = [
     "echo",
     "structured",
     "hang",
@@ -279,6 +308,7 @@ const TOOLS: [&str; 24] = [
     "noisy",
     "babble",
     "ask",
+    "chatty",
     "unknown",
 ];
 

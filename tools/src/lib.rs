@@ -8,5 +8,6 @@ pub mod pinned;
 pub mod policy;
 pub mod scan;
 pub mod servers;
+pub mod tasking;
 pub mod toolbox;
 pub mod untrusted;

@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 
 use crate::asking::{self, Questions};
 use crate::hub::InputAnswers;
+use crate::tasking;
 use crate::toolbox::{ToolBox, ToolRequest};
 
 /// Role that the guard sees on an undo. No agent can have it: it is set here and nowhere else.
@@ -65,6 +66,9 @@ pub async fn call_tool(ctx: &Context, tools: &Arc<dyn ToolBox>, spec: CallSpec) 
     let mut answers = InputAnswers::default();
     for _ in 0..asking::ROUNDS_MAX {
         let result = call_once(ctx, tools, spec.clone(), answers).await?;
+        if let Some(task) = tasking::begun(&result) {
+            return tasking::wait(ctx, tools, &spec.target, task).await;
+        }
         let Some(request) = asking::asked(&result) else { return Ok(result) };
         answers = asking::put_to_people(ctx, &spec.target, &request).await?;
     }
@@ -89,14 +93,14 @@ async fn call_once(
         if let Version::Differs { pin, .. } | Version::Unpinned { pin } = &version {
             tools.accept(&target, pin).await?;
         }
-        let (progress, mut steps) = mpsc::channel(STEPS_QUEUE_MAX);
+        let (sink, mut steps) = mpsc::channel(STEPS_QUEUE_MAX);
         let request = ToolRequest {
             target: target.clone(),
             args: permit.args,
             key: permit.key,
             effect,
             pin: version.pin().map(str::to_owned),
-            progress: Some(progress),
+            steps: Some(sink),
             questions: Questions::Welcome(answers),
         };
         let call = tools.call(request);
@@ -106,7 +110,7 @@ async fn call_once(
                 biased;
                 outcome = &mut call => return outcome,
                 Some(step) = steps.recv() => {
-                    streamed.emit(json!({ "tool": target, "phase": "progress", "step": step })).await?;
+                    streamed.emit(json!({ "tool": target, "phase": step.phase(), "step": step })).await?;
                 }
             }
         }

@@ -10,10 +10,10 @@ use runtime_core::error::{ErrorClass, TaskError};
 use runtime_core::interlocks::guard::{Hints, ToolFacts, Unpinned, Version};
 use serde_json::{Value, json};
 
-use crate::hub::{Annotations, Effect, Hub, Look, Pin};
+use crate::hub::{Annotations, Effect, Hub, Look, Pin, Task};
 use crate::lock::{Lock, LockFile, PinnedTool, Standing};
 use crate::scan::{Flag, scan};
-use crate::toolbox::{ToolBox, ToolBrief, ToolRequest, effect_class, hub_error, split};
+use crate::toolbox::{Followed, ToolBox, ToolBrief, ToolRequest, effect_class, hub_error, split};
 
 /// Scans that are remembered; past this many all are forgotten.
 const SCANS_MAX: usize = 10_000;
@@ -127,6 +127,10 @@ pub fn hints(said: &Annotations) -> Hints {
 impl ToolBox for PinnedHub {
     async fn call(&self, request: ToolRequest) -> Result<Value, TaskError> {
         ToolBox::call(&self.hub, request).await
+    }
+
+    async fn follow(&self, target: &str, task: &Task) -> Result<Followed, TaskError> {
+        ToolBox::follow(&self.hub, target, task).await
     }
 
     async fn effect(&self, target: &str) -> Result<EffectClass, TaskError> {

@@ -11,13 +11,14 @@ use parking_lot::Mutex;
 use runtime_core::error::{ErrorClass, TaskError};
 use runtime_core::interlocks::guard::ToolFacts;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 
 use crate::asking::{self, Questions};
 use crate::hub::{
-    CallOptions, Delivery, Effect, Hub, InputAnswers, Pin, Progress, Reply, ToolError, ToolErrorClass, ToolOutcome,
+    CallOptions, Delivery, Effect, Hub, InputAnswers, Pin, Reply, StepSink, Task, TaskState, ToolError, ToolErrorClass,
+    ToolOutcome,
 };
 use crate::policy::pattern_fits;
+use crate::tasking;
 use crate::untrusted::Untrusted;
 
 /// Longest text of a failed tool that becomes an error message.
@@ -38,10 +39,19 @@ pub struct ToolRequest {
     pub effect: EffectClass,
     /// The version of the tool that was permitted; no other one is called.
     pub pin: Option<String>,
-    /// Where steps of a long call are reported.
-    pub progress: Option<mpsc::Sender<Value>>,
+    /// Where steps of a long call are reported, and what its server logs meanwhile.
+    pub steps: Option<StepSink>,
     /// Whether the tool may ask back; if it does, the result is an [`asking::marker`](crate::asking::marker).
     pub questions: Questions,
+}
+
+/// What a look at a task came to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Followed {
+    /// It goes on.
+    Working(Task),
+    /// The result of the call that began it.
+    Done(Value),
 }
 
 /// A tool as a list shows it.
@@ -64,6 +74,10 @@ pub struct ToolBrief {
 pub trait ToolBox: Send + Sync + 'static {
     /// Makes one call.
     async fn call(&self, request: ToolRequest) -> Result<Value, TaskError>;
+    /// Looks once at a task that a call began; see [`tasking`](crate::tasking).
+    async fn follow(&self, target: &str, _task: &Task) -> Result<Followed, TaskError> {
+        Err(TaskError::invalid(format!("`{target}` cannot have begun a task here")))
+    }
     /// Effect class of a tool, from declared configuration.
     async fn effect(&self, target: &str) -> Result<EffectClass, TaskError>;
     /// What the guard wants to know of a tool, as it is now.
@@ -88,11 +102,9 @@ pub(crate) fn split(target: &str) -> Result<(&str, &str), TaskError> {
 impl ToolBox for Hub {
     async fn call(&self, request: ToolRequest) -> Result<Value, TaskError> {
         let (server, tool) = split(&request.target)?;
-        let (progress, steps) = mpsc::channel(PROGRESS_QUEUE_MAX);
-        let progress = request.progress.is_some().then_some(progress);
         let mut options = CallOptions {
             idempotency_key: Some(request.key),
-            progress,
+            steps: request.steps,
             expected_pin: request.pin.map(Pin::from_hex),
             ..CallOptions::default()
         };
@@ -100,17 +112,28 @@ impl ToolBox for Hub {
         if let Questions::Welcome(answers) = request.questions {
             options.input = (answers != InputAnswers::default()).then_some(answers);
         }
-        let call = async {
-            let args = Arc::unwrap_or_clone(request.args);
-            if may_ask {
-                return Hub::converse(self, server, tool, args, options).await;
-            }
-            Hub::call(self, server, tool, args, options).await.map(Reply::Done)
+        let args = Arc::unwrap_or_clone(request.args);
+        let reply = match may_ask {
+            true => Hub::converse(self, server, tool, args, options).await,
+            false => Hub::call(self, server, tool, args, options).await.map(Reply::Done),
         };
-        let reply = with_steps(call, steps, request.progress.as_ref()).await;
         match reply.map_err(|error| hub_error(&error, request.effect))? {
             Reply::Done(outcome) => read_outcome(&request.target, outcome),
             Reply::Asks(asked) => Ok(asking::marker(&asked)),
+            Reply::Began(task) => Ok(tasking::marker(&task)),
+        }
+    }
+
+    async fn follow(&self, target: &str, task: &Task) -> Result<Followed, TaskError> {
+        let (server, tool) = split(target)?;
+        match Hub::follow(self, server, tool, task).await {
+            Ok(TaskState::Working(task)) => Ok(Followed::Working(task)),
+            Ok(TaskState::Done(outcome)) => read_outcome(target, outcome).map(Followed::Done),
+            // Whether the act happened is what nobody knows then; a look that failed may be repeated.
+            Err(error) if error.class == ToolErrorClass::OutcomeUnknown => {
+                Err(hub_error(&error, EffectClass::AtMostOnce))
+            }
+            Err(error) => Err(hub_error(&error, EffectClass::ReadOnly)),
         }
     }
 
@@ -140,34 +163,11 @@ impl ToolBox for Hub {
     }
 }
 
-/// Steps of a call that wait to be forwarded.
-const PROGRESS_QUEUE_MAX: usize = 32;
-
 /// Whether a pattern such as `warehouse.*` can name a tool of this server.
 fn may_reach(pattern: &str, server: &str) -> bool {
     match pattern.split_once('.') {
         Some((head, _)) => pattern_fits(head, server),
         None => pattern.contains('*'),
-    }
-}
-
-/// Waits for a call and hands its steps on meanwhile.
-async fn with_steps<T>(
-    call: impl Future<Output = T>,
-    mut steps: mpsc::Receiver<Progress>,
-    sink: Option<&mpsc::Sender<Value>>,
-) -> T {
-    tokio::pin!(call);
-    loop {
-        tokio::select! {
-            biased;
-            outcome = &mut call => return outcome,
-            Some(step) = steps.recv() => {
-                let said = json!({ "done": step.done, "total": step.total, "message": step.message });
-                // A full queue loses steps, never the call.
-                let _ = sink.map(|sink| sink.try_send(said));
-            }
-        }
     }
 }
 
@@ -210,7 +210,7 @@ fn read_outcome(target: &str, outcome: ToolOutcome) -> Result<Value, TaskError> 
         let object = text.trim_start().starts_with(['{', '[']).then(|| serde_json::from_str(&text).ok()).flatten();
         object.unwrap_or_else(|| json!({ "text": text }))
     });
-    if asking::forged(&value) {
+    if asking::forged(&value) || tasking::forged(&value) {
         let message = format!("`{target}` answered with a key that is the runtime's own");
         return Err(TaskError::new(ErrorClass::Permanent, message));
     }

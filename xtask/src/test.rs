@@ -37,10 +37,8 @@ const FILTERED_TESTS: &[&str] =
 enum Weight {
     /// Always.
     Light,
-    /// Not with `--quick`: minutes, or real processes that are killed.
+    /// Not with `--quick`: minutes, real processes that are killed, or programs from registries.
     Heavy,
-    /// Only when it is named: it installs much from registries, and waits for other people's programs.
-    Named,
 }
 
 /// What a stage does.
@@ -68,11 +66,6 @@ pub(crate) struct Stage {
 impl Stage {
     const fn light(name: &'static str, about: &'static str, needs: &'static [Tool], work: Work) -> Self {
         Self { name, about, weight: Weight::Light, needs, env: &[], work }
-    }
-
-    /// Left out unless it is named.
-    const fn only_when_named(self) -> Self {
-        Self { weight: Weight::Named, ..self }
     }
 
     /// Left out with `--quick`.
@@ -131,14 +124,14 @@ pub(crate) const STAGES: &[Stage] = &[
         &[tools::CC, tools::NPM],
         Work::Function(conformance::stage),
     )
-    .only_when_named(),
+    .only_in_full_runs(),
     Stage::light(
         "third-party",
         "MCP servers of other people, attached for real: era, tools, a call, nothing of our environment",
         &[tools::CC, tools::NPM, tools::PYTHON],
         Work::Function(third_party::stage),
     )
-    .only_when_named(),
+    .only_in_full_runs(),
     Stage::light(
         "airflow",
         "the ETL bot on a real Airflow 3 and PostgreSQL that are broken on command, judged by the kit that breaks them",
@@ -299,7 +292,6 @@ fn listing() -> String {
         let weight = match stage.weight {
             Weight::Light => "",
             Weight::Heavy => " (heavy)",
-            Weight::Named => " (only when named)",
         };
         format!("{:<12} {}{weight}\n", stage.name, stage.about)
     };
@@ -316,7 +308,6 @@ fn choose(args: &Args) -> Result<Vec<&'static Stage>> {
         let by_weight = match stage.weight {
             Weight::Light => true,
             Weight::Heavy => !args.quick,
-            Weight::Named => false,
         };
         named || args.only.is_empty() && by_weight
     };
@@ -438,8 +429,7 @@ mod tests {
     fn the_choice_is_by_name_or_by_weight() {
         let names = |args: &Args| choose(args).map(|stages| stages.iter().map(|stage| stage.name).collect::<Vec<_>>());
         assert_eq!(names(&args(&["doctests", "fmt"], true)).unwrap(), ["fmt", "doctests"]);
-        let n_named = STAGES.iter().filter(|stage| stage.weight == Weight::Named).count();
-        assert_eq!(names(&args(&[], false)).unwrap().len(), STAGES.len() - n_named);
+        assert_eq!(names(&args(&[], false)).unwrap().len(), STAGES.len());
         assert_eq!(names(&args(&["third-party"], true)).unwrap(), ["third-party"]);
         let quick = choose(&args(&[], true)).unwrap();
         assert!(quick.iter().all(|stage| stage.weight == Weight::Light));

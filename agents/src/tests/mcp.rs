@@ -60,7 +60,7 @@ fn release(key: &str, id: u32) -> ToolRequest {
         args: Arc::new(json!({ "hold_id": id, "environment": "staging" })),
         key: key.to_owned(),
         effect: EffectClass::Idempotent,
-        progress: None,
+        steps: None,
         pin: None,
         questions: Questions::Refused,
     }

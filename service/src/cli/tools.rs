@@ -1,8 +1,9 @@
-//! `interlock tools`: what the configured tool servers offer, what the guard would say, one call by hand, and pins.
+//! `interlock tools`: what the configured tool servers offer, what the guard would say, one call by hand, logins, and pins.
 
 mod call;
 mod decisions;
 mod list;
+mod login;
 mod pin;
 
 use clap::{Args, Subcommand};
@@ -10,7 +11,7 @@ use clap::{Args, Subcommand};
 use super::App;
 use crate::failure::{Exit, Failure};
 
-/// List, call and pin the tools of the configured servers
+/// List, call and pin the tools of the configured servers, log in to them
 #[derive(Debug, Args)]
 pub(crate) struct Tools {
     #[command(subcommand)]
@@ -21,6 +22,7 @@ pub(crate) struct Tools {
 enum ToolsCommand {
     List(list::List),
     Call(call::Call),
+    Login(login::Login),
     Pin(pin::Pin),
 }
 
@@ -28,6 +30,7 @@ pub(crate) async fn run(args: Tools, app: &App) -> Result<Exit, Failure> {
     match args.command {
         ToolsCommand::List(args) => list::run(args, app).await,
         ToolsCommand::Call(args) => call::run(args, app).await,
+        ToolsCommand::Login(args) => login::run(args, app).await,
         ToolsCommand::Pin(args) => pin::run(args, app).await,
     }
 }

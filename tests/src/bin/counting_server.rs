@@ -2,7 +2,9 @@
 //!
 //! Usage: `counting_server SCRIPT LOG`. Every `tools/call` becomes a line of LOG before it is answered. The script is JSON:
 //! `{name, instructions, tools, later: {calls, tools}, says: {TOOL: [answer, ...]}}`; an answer is `{text}`, `{structured}`,
-//! `{error}`, `{rpc_error}`, `{bytes}`, `{depth}` or `{env: true}`; the last one is given again and again.
+//! `{error}`, `{rpc_error}`, `{bytes}`, `{depth}`, `{env: true}`,
+//! `{task: ID}` or `{asks: {KEY: schema}}`; the last one is given again and again. With
+//! `{modern: true, tasks: {ID: state}}` it speaks 2026-07-28 and says how tasks stand; each look is a line of LOG too.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
@@ -35,6 +37,15 @@ impl Server {
     fn message(&mut self, message: &Value) {
         let id = &message["id"];
         match message["method"].as_str() {
+            Some("server/discover") if self.script["modern"] == true => reply(
+                id,
+                json!({
+                    "resultType": "complete", "supportedVersions": ["2026-07-28"], "ttlMs": 0, "cacheScope": "private",
+                    "capabilities": {"tools": {}, "extensions": {"io.modelcontextprotocol/tasks": {}}},
+                    "serverInfo": {"name": self.script["name"], "version": "1"},
+                }),
+            ),
+            Some("tasks/get") => self.look(id, &message["params"]),
             Some("initialize") => reply(
                 id,
                 json!({
@@ -57,21 +68,51 @@ impl Server {
         if is_later { &later["tools"] } else { &self.script["tools"] }
     }
 
-    fn call(&mut self, id: &Value, params: &Value) {
-        let tool = params["name"].as_str().unwrap_or("").to_owned();
-        let line = json!({"tool": tool, "args": params["arguments"], "meta": params["_meta"]});
+    fn note(&self, line: &Value) {
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&self.log);
         file.and_then(|mut file| writeln!(file, "{line}")).expect("the log is writable");
+    }
+
+    fn look(&self, id: &Value, params: &Value) {
+        self.note(&json!({"tool": "tasks/get", "args": params["taskId"]}));
+        let mut state = self.script["tasks"][params["taskId"].as_str().unwrap_or("")].clone();
+        if state.is_null() {
+            return say(&json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32602, "message": "no such task"}}));
+        }
+        state["resultType"] = json!("complete");
+        state["taskId"] = params["taskId"].clone();
+        reply(id, state);
+    }
+
+    fn call(&mut self, id: &Value, params: &Value) {
+        let tool = params["name"].as_str().unwrap_or("").to_owned();
+        self.note(&json!({"tool": tool, "args": params["arguments"], "meta": params["_meta"]}));
         self.calls += 1;
         let turn = self.turns.entry(tool.clone()).or_default();
         let answers = self.script["says"][&tool].as_array();
         let answer = answers.and_then(|answers| answers.get(*turn).or_else(|| answers.last())).cloned();
         *turn += 1;
-        answer_with(id, &answer.unwrap_or_else(|| json!({"text": "done"})));
+        let answer = answer.unwrap_or_else(|| json!({"text": "done"}));
+        match answer["asks"].as_object() {
+            Some(asks) if params["inputResponses"].is_null() => ask(id, asks),
+            Some(_) => reply(id, json!({"content": [], "structuredContent": {"told": params["inputResponses"]}})),
+            None => answer_with(id, &answer),
+        }
         if self.script["later"]["calls"].as_u64() == Some(self.calls) && self.script["later"]["silent"] != true {
             say(&json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}));
         }
     }
+}
+
+/// Wants forms filled in before it goes on.
+fn ask(id: &Value, asks: &serde_json::Map<String, Value>) {
+    let form = |schema: &Value| {
+        let params = json!({"message": "Before I go on", "requestedSchema": schema});
+        json!({"method": "elicitation/create", "params": params})
+    };
+    let requests: serde_json::Map<String, Value> =
+        asks.iter().map(|(key, schema)| (key.clone(), form(schema))).collect();
+    reply(id, json!({"resultType": "input_required", "inputRequests": requests, "requestState": "sealed"}));
 }
 
 fn answer_with(id: &Value, answer: &Value) {
@@ -91,6 +132,8 @@ fn answer_with(id: &Value, answer: &Value) {
         let line =
             format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":[],"structuredContent":{{"a":{deep}}}}}}}"#);
         print_line(&line);
+    } else if let Some(task) = answer["task"].as_str() {
+        reply(id, json!({"resultType": "task", "taskId": task, "status": "working", "pollIntervalMs": 100}));
     } else if answer["env"] == true {
         let all: Vec<String> = std::env::vars().map(|(name, value)| format!("{name}={value}")).collect();
         eprintln!("my environment: {}", all.join(" "));

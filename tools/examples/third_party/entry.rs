@@ -21,6 +21,9 @@ pub(crate) struct Entry {
     #[serde(rename = "mcpServers")]
     servers: Value,
     policy: Value,
+    /// Installs much; attached only when all are asked for.
+    #[serde(default)]
+    pub(crate) heavy: bool,
     #[serde(default)]
     pub(crate) check: Vec<Check>,
 }

@@ -1,14 +1,17 @@
 //! Attaches servers of other people for real: every entry of `tools/catalog` that starts without a network.
 //!
 //! Usage: `third_party CATALOG` names what is to be installed; `third_party CATALOG INSTALLED NODE [ENTRY…]` attaches it. Each check attaches a server through the hub, compares era and
-//! classes of tools with what the entry says, and makes a call where one works without credentials. One line a check.
+//! classes of tools with what the entry says, makes a call where one works without credentials, and finds no process left at
+//! the end. One line a check.
 
 mod entry;
 mod place;
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Instant;
 
+use futures_util::{StreamExt as _, stream};
 use serde_json::Value;
 use tools::hub::{Annotations, CallOptions, Era, Hub, Inventory, Lookup};
 
@@ -17,6 +20,9 @@ use place::Place;
 
 /// Set here and declared to no server: none of them may see it.
 const CANARY: (&str, &str) = ("INTERLOCK_CANARY", "canary-3f9c1a77");
+
+/// Servers attached at a time; their start is work for one core each.
+const CHECKS_AT_ONCE: usize = 2;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -42,27 +48,37 @@ async fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let mut failed = 0;
-    for entry in entries.iter().filter(|entry| chosen.is_empty() || chosen.contains(&entry.name)) {
-        for (index, check) in entry.check.iter().enumerate() {
-            let name = format!("{}/{}", entry.name, index + 1);
-            match attach(entry, check, Path::new(installed), Path::new(node)).await {
-                Ok(line) => println!("ok      {name}: {line}"),
-                Err(error) => {
-                    failed += 1;
-                    println!("FAILED  {name}: {error}");
-                }
-            }
-        }
+    let chosen = entries.iter().filter(|entry| chosen.contains(&entry.name) || chosen.is_empty() && wanted(entry));
+    let checks =
+        chosen.flat_map(|entry| entry.check.iter().enumerate().map(move |(index, check)| (entry, index, check)));
+    let checks = checks.map(|(entry, index, check)| async move {
+        let start = Instant::now();
+        let end = attach(entry, check, Path::new(installed), Path::new(node)).await;
+        report(&format!("{}/{}", entry.name, index + 1), start, end)
+    });
+    let good = stream::iter(checks).buffered(CHECKS_AT_ONCE).fold(true, |all, good| async move { all && good });
+    if good.await { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn report(name: &str, start: Instant, end: Result<String, String>) -> bool {
+    let took = start.elapsed().as_secs_f32();
+    match &end {
+        Ok(line) => println!("ok      {name}: {line} ({took:.1} s)"),
+        Err(error) => println!("FAILED  {name}: {error} ({took:.1} s)"),
     }
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    end.is_ok()
+}
+
+/// Heavy entries are left out unless `INTERLOCK_THIRD_PARTY=all`.
+fn wanted(entry: &Entry) -> bool {
+    !entry.heavy || std::env::var("INTERLOCK_THIRD_PARTY").is_ok_and(|which| which == "all")
 }
 
 /// One line for each entry that is attached: where from, its name, the packages.
 fn list(catalog: &Path) -> ExitCode {
     match Entry::all(catalog) {
         Ok(entries) => {
-            for entry in entries.iter().filter(|entry| !entry.check.is_empty()) {
+            for entry in entries.iter().filter(|entry| !entry.check.is_empty() && wanted(entry)) {
                 match &entry.install {
                     Install::Npm(package) => println!("npm {} {package}", entry.name),
                     Install::Pypi(packages) => println!("pypi {} {}", entry.name, packages.join(" ")),
@@ -84,7 +100,8 @@ async fn attach(entry: &Entry, check: &Check, installed: &Path, node: &Path) -> 
     let hub = Hub::with_options(vec![place.config()], options);
     let result = judge(&hub, check, &place).await;
     hub.close().await;
-    result
+    let left = place.leave().await;
+    result.and_then(|line| left.map(|()| line))
 }
 
 async fn judge(hub: &Hub, check: &Check, place: &Place) -> Result<String, String> {
@@ -97,6 +114,12 @@ async fn judge(hub: &Hub, check: &Check, place: &Place) -> Result<String, String
             "{era} ({}) with tools {classes:?}, defects {defects:?}; the entry says {} with {:?}",
             list.protocol_version, check.era, check.tools
         ));
+    }
+    // A pin taken now has to hold a moment later, or every server would be stopped by its own guard.
+    let again = hub.list_tools("it").await.map_err(|error| error.to_string())?;
+    let moved = list.tools.iter().find(|tool| again.tool(&tool.name).is_none_or(|later| later.pin != tool.pin));
+    if let Some(tool) = moved {
+        return Err(format!("`{}` has another pin in the second list", tool.name));
     }
     let called = match &check.call {
         Some(call) => {

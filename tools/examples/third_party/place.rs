@@ -1,20 +1,25 @@
 //! Where a server of the catalog runs in the test: a folder of its own with a file, a repository and a cluster in it.
 
 use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tokio::process::{Child, Command};
 use tools::hub::{ServerConfig, TransportConfig};
 
 use super::entry::{Check, Entry, Install};
 
 /// Python servers need this long on a busy machine.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
-/// Pause between two looks whether a server over HTTP listens.
-const LISTEN_POLL: Duration = Duration::from_millis(100);
+/// Pause between two looks whether a server over HTTP listens, or whether everybody is gone.
+const POLL: Duration = Duration::from_millis(100);
+/// How long the end of killed processes is awaited.
+const GONE_MAX: Duration = Duration::from_secs(10);
+/// Runs a program and ends its whole group with our end of the pipe, in whatever way we end. A launcher leaves the real
+/// server running when only the launcher is killed.
+const LEASH: &str = r#"("$@"; kill -9 0) & read -r _; kill -9 0"#;
 
 /// A cluster that is nowhere.
 const KUBECONFIG: &str = "apiVersion: v1
@@ -30,7 +35,7 @@ pub(crate) struct Place {
     port: u16,
     transport: TransportConfig,
     /// A server over HTTP runs beside us and ends with this.
-    _server: Option<Child>,
+    server: Option<Served>,
 }
 
 impl Place {
@@ -41,7 +46,7 @@ impl Place {
             folder,
             port: free_port()?,
             transport: TransportConfig::Http { url: String::new(), headers: BTreeMap::new() },
-            _server: None,
+            server: None,
         };
         let (command, mut args) = place.program(entry, check, installed, node)?;
         args.extend(check.args.iter().map(|arg| place.text(arg)));
@@ -56,7 +61,7 @@ impl Place {
                 place.transport = TransportConfig::Stdio { command, args, env, cwd };
             }
             Some(path) => {
-                place._server = Some(place.serve(&command, &args, &env).await?);
+                place.server = Some(place.serve(&command, &args, &env).await?);
                 let url = format!("http://127.0.0.1:{}{path}", place.port);
                 place.transport = TransportConfig::Http { url, headers: BTreeMap::new() };
             }
@@ -67,8 +72,6 @@ impl Place {
     pub(crate) fn config(&self) -> ServerConfig {
         let mut config = ServerConfig::new("it", self.transport.clone());
         config.start_timeout = START_TIMEOUT;
-        // A slow start must not be taken for a server of the era before.
-        config.discover_timeout = START_TIMEOUT / 4 * 3;
         config.list_timeout = START_TIMEOUT;
         config
     }
@@ -124,29 +127,64 @@ impl Place {
         Ok((program.0.display().to_string(), program.1))
     }
 
-    async fn serve(&self, command: &str, args: &[String], env: &BTreeMap<String, String>) -> Result<Child, String> {
-        let mut command = Command::new(command);
-        command.args(args).env_clear().envs(env).current_dir(self.folder.path()).kill_on_drop(true);
+    /// Ends a server that runs beside us; an error names the processes that are left of this check.
+    pub(crate) async fn leave(mut self) -> Result<(), String> {
+        drop(self.server.take());
+        let start = Instant::now();
+        loop {
+            let left = living_under(self.folder.path());
+            if left.is_empty() {
+                return Ok(());
+            }
+            if start.elapsed() > GONE_MAX {
+                return Err(format!("it left processes behind: {}", left.join(", ")));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    async fn serve(&self, program: &str, args: &[String], env: &BTreeMap<String, String>) -> Result<Served, String> {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", LEASH, "leash", program]).args(args);
+        command.env_clear().envs(env).current_dir(self.folder.path());
         command.env("HOME", self.folder.path()).process_group(0);
         let log = std::fs::File::create(self.folder.path().join("server.log")).map_err(|error| error.to_string())?;
         let errors = log.try_clone().map_err(|error| error.to_string())?;
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(errors)
-            .spawn()
-            .map_err(|error| format!("it cannot be started: {error}"))?;
+        let spawned = command.stdin(Stdio::piped()).stdout(log).stderr(errors).spawn();
+        let mut served = Served(spawned.map_err(|error| format!("it cannot be started: {error}"))?);
         let start = Instant::now();
         while tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
-            let gone = child.try_wait().map_err(|error| error.to_string())?.is_some();
+            let gone = served.0.try_wait().map_err(|error| error.to_string())?.is_some();
             if gone || start.elapsed() > START_TIMEOUT {
                 let log = std::fs::read_to_string(self.folder.path().join("server.log")).unwrap_or_default();
                 return Err(format!("it does not listen: {log:.600}"));
             }
-            tokio::time::sleep(LISTEN_POLL).await;
+            tokio::time::sleep(POLL).await;
         }
-        Ok(child)
+        Ok(served)
     }
+}
+
+/// A server beside us, on its leash.
+struct Served(Child);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+/// Processes that work in this folder.
+fn living_under(folder: &Path) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let here = processes
+        .filter(|process| std::fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder)));
+    here.map(|process| {
+        let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+        format!("{} {}", process.file_name().display(), name.trim())
+    })
+    .collect()
 }
 
 fn free_port() -> Result<u16, String> {
@@ -166,7 +204,12 @@ async fn furnish(folder: &Path) -> Result<(), String> {
     written.map_err(|error| error.to_string())?;
     let me = ["-c", "user.name=test", "-c", "user.email=test@example.test"];
     for words in [&["init", "-q"][..], &["add", "."], &["commit", "-q", "-m", "first commit"]] {
-        let ran = Command::new("git").args(me).args(words).current_dir(folder.join("repository")).status().await;
+        let ran = tokio::process::Command::new("git")
+            .args(me)
+            .args(words)
+            .current_dir(folder.join("repository"))
+            .status()
+            .await;
         if !ran.is_ok_and(|status| status.success()) {
             return Err(format!("git {} failed", words.join(" ")));
         }

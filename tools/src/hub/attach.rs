@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use rmcp::model::{
     ClientCapabilities, ClientConfig, ElicitRequestParams, ElicitResult, ElicitationAction, ElicitationCapability,
-    ErrorData, FormElicitationCapability, Implementation, ProtocolVersion, RootsCapabilities,
+    ErrorData, FormElicitationCapability, Implementation, JsonObject, ProtocolVersion, RootsCapabilities,
+    TASKS_EXTENSION_ID,
 };
-use rmcp::service::{ClientInitializeError, RequestContext};
+use rmcp::service::{ClientInitializeError, RequestContext, RunningService};
+use rmcp::transport::Transport;
 use rmcp::{ClientHandler, ClientServiceExt, RoleClient};
 use runtime_core::interlocks::redact;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -21,11 +23,12 @@ use super::auth::{Keeping, LOGIN_TIMEOUT, OAuthConfig, Tokens};
 use super::child::{self, Process, Spawn};
 use super::config::{ServerConfig, TransportConfig};
 use super::dial::Pipes;
-use super::era::{Era, Opening, worth_initialize};
+use super::era::{Era, Opening, mode, worth_initialize};
 use super::error::{ToolError, ToolErrorClass, quote};
 use super::front::HubContext;
 use super::http::{Address, HttpWire, Reach, read_headers};
 use super::limits::CANCEL_GRACE;
+use super::probe::Told;
 use super::reference::{Secrets, expand};
 use super::session::Session;
 use super::wire::{Fault, Wire, WireState};
@@ -35,6 +38,7 @@ use super::wire::{Fault, Wire, WireState};
 pub(super) struct Client {
     server: String,
     elicitation: bool,
+    tasks: bool,
     roots: Vec<String>,
     host: Option<Arc<dyn Host>>,
     state: Arc<WireState>,
@@ -45,6 +49,7 @@ impl Client {
         Self {
             server: config.name.clone(),
             elicitation: config.elicitation,
+            tasks: config.tasks,
             roots: config.roots.clone(),
             host: hub.host.clone(),
             state: state.clone(),
@@ -85,6 +90,10 @@ impl ClientHandler for Client {
         if self.elicitation {
             let form = FormElicitationCapability::new();
             capabilities.elicitation = Some(ElicitationCapability::new().with_form(form));
+        }
+        if self.tasks {
+            let extension = (TASKS_EXTENSION_ID.to_owned(), JsonObject::new());
+            capabilities.extensions = Some([extension].into());
         }
         if !self.roots.is_empty() {
             capabilities.roots = Some(RootsCapabilities::default());
@@ -156,30 +165,22 @@ async fn open(
     let Link { road, process, secrets } = connect(config, hub, &state).await.map_err(OpenError::Final)?;
     // Ends the process whenever this function is left without a session, or dropped.
     let abandon = state.dead.clone().drop_guard();
-    let until = match opening {
-        // The first request is where a login happens; whether the server knows the method is said after it.
-        Opening::Probe if config.oauth.is_none() => deadline.min(Instant::now() + config.discover_timeout),
-        Opening::Probe | Opening::Known(_) => deadline,
-    };
+    let hands = Handshake { config, opening, deadline };
     let client = Client::new(config, hub, &state);
     let attached = match road {
-        Road::Lines(pipes) => {
-            let wire = Wire::new(pipes, config.max_line_bytes, state.clone());
-            timeout_at(until, client.serve_with_lifecycle(wire, opening.mode())).await
-        }
-        Road::Http(wire) => timeout_at(until, client.serve_with_lifecycle(wire, opening.mode())).await,
+        Road::Lines(pipes) => hands.shake(client, Wire::new(pipes, config.max_line_bytes, state.clone())).await,
+        Road::Http(wire) => hands.shake(client, wire).await,
     };
-    let refusal = match attached {
-        Ok(Ok(service)) => {
+    let ended = match attached {
+        Ok(service) => {
             abandon.disarm();
             return Ok(Session::new(service, state, process, secrets).await);
         }
-        Ok(Err(refusal)) => Some(refusal),
-        Err(_) => None,
+        Err(ended) => ended,
     };
-    let mut error = match &refusal {
-        Some(refusal) => refused(config, refusal, &state, process.as_ref()).await,
-        None => silent(config, opening),
+    let mut error = match &ended {
+        NoSession::Refused(refusal) => refused(config, refusal, &state, process.as_ref()).await,
+        NoSession::Silent(waited) => silent(config, *waited),
     };
     drop(abandon);
     if let Some(process) = &process {
@@ -188,8 +189,48 @@ async fn open(
         error.message.push_str(&process.last_words());
     }
     error.message = secrets.scrub(error.message);
-    let again = opening == Opening::Probe && refusal.as_ref().is_none_or(worth_initialize);
+    let again = match &ended {
+        NoSession::Refused(refusal) => worth_initialize(refusal),
+        NoSession::Silent(_) => true,
+    };
+    let again = again && opening == Opening::Probe;
     Err(if again { OpenError::TryInitialize(error) } else { OpenError::Final(error) })
+}
+
+/// Why a connection did not become a session.
+enum NoSession {
+    Refused(ClientInitializeError),
+    /// Nothing came for so long.
+    Silent(Duration),
+}
+
+/// The first words on a connection.
+struct Handshake<'a> {
+    config: &'a ServerConfig,
+    opening: Opening,
+    deadline: Instant,
+}
+
+impl Handshake<'_> {
+    async fn shake<T>(&self, client: Client, transport: T) -> Result<RunningService<RoleClient, Client>, NoSession>
+    where
+        T: Transport<RoleClient> + 'static,
+    {
+        let mut transport = Told::new(transport);
+        let era = match self.opening {
+            Opening::Known(era) => era,
+            Opening::Probe => {
+                let patience = self.config.probe_time();
+                // The first request is where a login happens; whether the server knows the method is said after it.
+                let login = self.config.oauth.is_some();
+                let until = if login { self.deadline } else { self.deadline.min(Instant::now() + patience) };
+                let asked = timeout_at(until, transport.ask(&client)).await;
+                asked.map_err(|_| NoSession::Silent(patience))?.map_err(NoSession::Refused)?
+            }
+        };
+        let served = timeout_at(self.deadline, client.serve_with_lifecycle(transport, mode(era))).await;
+        served.map_err(|_| NoSession::Silent(self.config.start_timeout))?.map_err(NoSession::Refused)
+    }
 }
 
 async fn connect(config: &ServerConfig, hub: &HubContext, state: &Arc<WireState>) -> Result<Link, ToolError> {
@@ -259,6 +300,9 @@ fn resolve_address(config: &ServerConfig, hub: &HubContext, secrets: &Secrets) -
     let url = reach.read(&expanded(url)?).map_err(invalid)?;
     let pairs = headers.iter().map(|(name, value)| Ok((name.clone(), expanded(value)?)));
     let pairs = pairs.collect::<Result<Vec<_>, ToolError>>()?;
+    // As with variables; of `Bearer …` the last word alone is one too.
+    let secret = pairs.iter().filter(|(name, _)| redact::is_secret_key(name));
+    secret.flat_map(|(_, value)| value.rsplit(' ').take(1).chain([value.as_str()])).for_each(|word| secrets.add(word));
     let headers = read_headers(pairs.into_iter()).map_err(invalid)?;
     let tokens = match &config.oauth {
         Some(oauth) => {
@@ -298,15 +342,10 @@ async fn refused(
 }
 
 fn pipe_closed(refusal: &ClientInitializeError) -> bool {
-    match refusal {
-        ClientInitializeError::ConnectionClosed(_) | ClientInitializeError::TransportError { .. } => true,
-        ClientInitializeError::LegacyFallbackFailed { fallback, .. } => pipe_closed(fallback),
-        _ => false,
-    }
+    matches!(refusal, ClientInitializeError::ConnectionClosed(_) | ClientInitializeError::TransportError { .. })
 }
 
-fn silent(config: &ServerConfig, opening: Opening) -> ToolError {
-    let waited = if opening == Opening::Probe { config.discover_timeout } else { config.start_timeout };
+fn silent(config: &ServerConfig, waited: Duration) -> ToolError {
     let message = format!("the server did not answer the handshake within {waited:?}");
     ToolError::server(ToolErrorClass::Timeout, &config.name, message).fix("raise `start_timeout` if it starts slowly")
 }

@@ -21,7 +21,7 @@ use super::limits;
 /// Longest server name in bytes: it is half of every tool's full name.
 const SERVER_NAME_BYTES_MAX: usize = 64;
 /// Our own keys and the shared ones; anything else is warned about.
-const KNOWN_KEYS: [&str; 28] = [
+const KNOWN_KEYS: [&str; 29] = [
     "type",
     "command",
     "args",
@@ -49,6 +49,7 @@ const KNOWN_KEYS: [&str; 28] = [
     "oauth",
     "elicitation",
     "sampling",
+    "tasks",
     "roots",
 ];
 
@@ -112,8 +113,9 @@ pub struct ServerConfig {
     pub idle_timeout: Option<Duration>,
     /// Time to start and agree on a revision.
     pub start_timeout: Duration,
-    /// Time the server has to answer `server/discover` before it counts as one of the `initialize` era.
-    pub discover_timeout: Duration,
+    /// Time the server has to answer `server/discover` before it counts as one of the `initialize` era. By default half
+    /// of [`Self::start_timeout`]: whatever it speaks, a server that starts within that half is attached.
+    pub discover_timeout: Option<Duration>,
     /// Time for a whole tool list.
     pub list_timeout: Duration,
     /// Time to leave after the end of input, and again after SIGTERM.
@@ -144,6 +146,8 @@ pub struct ServerConfig {
     pub elicitation: bool,
     /// Whether the server may use our models. Nothing answers it yet, so allowing it changes only the refusal's text.
     pub sampling: bool,
+    /// Whether the server may answer a call with a task that goes on (`io.modelcontextprotocol/tasks`).
+    pub tasks: bool,
     /// Addresses (`file://…`) the server is told it may work in.
     pub roots: Vec<String>,
 }
@@ -157,7 +161,7 @@ impl ServerConfig {
             timeout: limits::CALL_TIMEOUT_DEFAULT,
             idle_timeout: None,
             start_timeout: limits::START_TIMEOUT_DEFAULT,
-            discover_timeout: limits::DISCOVER_TIMEOUT_DEFAULT,
+            discover_timeout: None,
             list_timeout: limits::LIST_TIMEOUT_DEFAULT,
             close_grace: limits::CLOSE_GRACE_DEFAULT,
             trusted: false,
@@ -173,8 +177,13 @@ impl ServerConfig {
             oauth: None,
             elicitation: false,
             sampling: false,
+            tasks: false,
             roots: Vec::new(),
         }
+    }
+
+    pub(super) fn probe_time(&self) -> Duration {
+        self.discover_timeout.unwrap_or(self.start_timeout / 2)
     }
 
     /// A server at an address, with default limits.
@@ -290,11 +299,12 @@ impl Reader {
     }
 
     fn switches(&mut self, entry: &Map<String, Value>, config: &mut ServerConfig) {
-        let fields: [(&str, &mut bool); 4] = [
+        let fields: [(&str, &mut bool); 5] = [
             ("trusted", &mut config.trusted),
             ("private_network", &mut config.private_network),
             ("elicitation", &mut config.elicitation),
             ("sampling", &mut config.sampling),
+            ("tasks", &mut config.tasks),
         ];
         for (key, field) in fields {
             let Some(value) = entry.get(key) else { continue };
@@ -345,11 +355,9 @@ impl Reader {
     }
 
     fn times(&mut self, entry: &Map<String, Value>, config: &mut ServerConfig) {
-        let mut idle = None;
-        let fields: [(&str, &mut Duration); 5] = [
+        let fields: [(&str, &mut Duration); 4] = [
             ("timeout", &mut config.timeout),
             ("start_timeout", &mut config.start_timeout),
-            ("discover_timeout", &mut config.discover_timeout),
             ("list_timeout", &mut config.list_timeout),
             ("close_grace", &mut config.close_grace),
         ];
@@ -358,10 +366,8 @@ impl Reader {
                 *field = duration;
             }
         }
-        if let Some(duration) = self.duration(entry, "idle_timeout") {
-            idle = Some(duration);
-        }
-        config.idle_timeout = idle;
+        config.discover_timeout = self.duration(entry, "discover_timeout");
+        config.idle_timeout = self.duration(entry, "idle_timeout");
     }
 
     fn duration(&mut self, entry: &Map<String, Value>, key: &str) -> Option<Duration> {

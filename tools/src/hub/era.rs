@@ -30,19 +30,12 @@ pub(super) enum Opening {
     Known(Era),
 }
 
-impl Opening {
-    /// The library's own mode. A legacy version is never among the preferred ones: attaching would then "succeed"
-    /// without a handshake. `initialize` never names a revision that has no `initialize`.
-    pub(super) fn mode(self) -> ClientLifecycleMode {
-        let preferred_versions = vec![ProtocolVersion::V_2026_07_28];
-        match self {
-            Self::Probe => ClientLifecycleMode::Auto {
-                preferred_versions,
-                legacy_version: Some(ProtocolVersion::LATEST_WITH_INITIALIZE),
-            },
-            Self::Known(Era::Modern) => ClientLifecycleMode::Discover { preferred_versions },
-            Self::Known(Era::Initialize) => ClientLifecycleMode::Initialize,
-        }
+/// The library's own mode. It never falls back by itself: its patience is not ours. A legacy version is never among the
+/// preferred ones: attaching would then "succeed" without a handshake.
+pub(super) fn mode(era: Era) -> ClientLifecycleMode {
+    match era {
+        Era::Modern => ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] },
+        Era::Initialize => ClientLifecycleMode::Initialize,
     }
 }
 
@@ -56,9 +49,8 @@ pub(super) fn worth_initialize(error: &ClientInitializeError) -> bool {
         ClientInitializeError::NoCompatibleProtocolVersion { server_supported, .. } => {
             server_supported.is_empty() || server_supported.iter().any(ProtocolVersion::has_initialize)
         }
-        // The probe falls back by itself on an ordinary error; what is left here is a modern refusal.
+        // A modern refusal, or that of a server which was asked to `initialize` already.
         ClientInitializeError::JsonRpcError(_) => false,
-        ClientInitializeError::LegacyFallbackFailed { .. } => false,
         _ => true,
     }
 }
@@ -90,11 +82,10 @@ mod tests {
     }
 
     #[test]
-    fn initialize_never_names_a_revision_without_it() {
-        let ClientLifecycleMode::Auto { preferred_versions, legacy_version } = Opening::Probe.mode() else {
-            panic!("the probe is automatic");
+    fn only_versions_without_a_handshake_are_asked_for() {
+        let ClientLifecycleMode::Discover { preferred_versions } = mode(Era::Modern) else {
+            panic!("a modern server is asked to discover");
         };
         assert!(preferred_versions.iter().all(|version| !version.has_initialize()));
-        assert!(legacy_version.is_some_and(|version| version.has_initialize()));
     }
 }

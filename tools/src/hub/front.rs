@@ -32,6 +32,7 @@ use super::shelf::{
     PromptInfo, PromptMessage, ResourceInfo, Shelf, prompt_parts, prompt_request, read_prompts, read_request,
     read_resources, resource_parts,
 };
+use super::task::{Task, TaskState};
 
 /// How often [`Hub::close`] looks whether the last call has ended.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
@@ -47,8 +48,39 @@ pub struct Progress {
     pub message: Option<String>,
 }
 
-/// Where progress goes. A full channel loses steps, never the call.
-pub type ProgressSink = mpsc::Sender<Progress>;
+/// What a server logs while a call is under way. Untrusted text, shortened.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LogLine {
+    /// `debug` to `emergency`, in the server's words.
+    pub level: String,
+    /// Part of the server that speaks.
+    pub logger: Option<String>,
+    /// What it says.
+    pub message: String,
+}
+
+/// What is heard of a running call.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Step {
+    /// It goes on.
+    Progress(Progress),
+    /// The server logged something.
+    Log(LogLine),
+}
+
+impl Step {
+    /// The word for it in the stream of events.
+    pub fn phase(&self) -> &'static str {
+        match self {
+            Self::Progress(_) => "progress",
+            Self::Log(_) => "log",
+        }
+    }
+}
+
+/// Where steps go. A full channel loses steps, never the call.
+pub type StepSink = mpsc::Sender<Step>;
 
 /// How one call is made. `CallOptions::default()` takes everything from the server's configuration.
 #[derive(Debug, Clone, Default)]
@@ -61,8 +93,8 @@ pub struct CallOptions {
     pub idempotency_key: Option<String>,
     /// Cancels the call; the server is told.
     pub cancel: CancellationToken,
-    /// Receives progress.
-    pub progress: Option<ProgressSink>,
+    /// Receives progress, and what the server logs meanwhile.
+    pub steps: Option<StepSink>,
     /// The tool must still be the one with this pin.
     pub expected_pin: Option<Pin>,
     /// Bytes of the result handed on.
@@ -78,6 +110,8 @@ pub enum Reply {
     Done(ToolOutcome),
     /// With questions: make the call again with [`CallOptions::input`].
     Asks(InputRequest),
+    /// It goes on at the server: look at it with [`Hub::follow`].
+    Began(Task),
 }
 
 /// A tool and its server as they describe themselves. Untrusted.
@@ -290,6 +324,14 @@ impl Hub {
         options: CallOptions,
     ) -> Result<Reply, ToolError> {
         self.server(server).map_err(|error| error.about(tool))?.converse(tool, args, options).await
+    }
+
+    /// Looks once at a task that a call of this tool began. Reads only.
+    ///
+    /// # Errors
+    /// What became of the task, or of the look; of class `outcome_unknown` when the server does not know the task any more.
+    pub async fn follow(&self, server: &str, tool: &str, task: &Task) -> Result<TaskState, ToolError> {
+        self.server(server).map_err(|error| error.about(tool))?.follow(tool, task).await
     }
 
     /// Resources a server offers now.

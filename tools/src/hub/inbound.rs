@@ -13,7 +13,7 @@ use rmcp::model::{CustomResult, ErrorData, ProgressNotificationParam, RequestId,
 use serde_json::{Map, Value};
 
 use super::flood::FloodGate;
-use super::front::Progress;
+use super::front::{LogLine, Progress};
 use super::limits::{
     GARBAGE_LINES_MAX, NOTIFICATION_BURST_MAX, NOTIFICATIONS_PER_SECOND, ODDITY_BYTES_MAX, QUOTE_BYTES_MAX,
 };
@@ -39,11 +39,15 @@ impl Inbound {
         let Ok(Value::Object(message)) = serde_json::from_slice(line) else {
             return self.garbage(&String::from_utf8_lossy(line));
         };
-        self.message(message)
+        self.message(message, None)
     }
 
-    /// One decoded message.
-    pub(super) fn message(&self, message: Map<String, Value>) -> Option<ServerJsonRpcMessage> {
+    /// One decoded message, from the stream of the request `about` where each has its own.
+    pub(super) fn message(
+        &self,
+        message: Map<String, Value>,
+        about: Option<&RequestId>,
+    ) -> Option<ServerJsonRpcMessage> {
         match (message.get("method").and_then(Value::as_str), message.contains_key("id")) {
             (None, true) => self.response(message),
             (None, false) => self.garbage("a message with neither a method nor an id"),
@@ -54,12 +58,17 @@ impl Inbound {
             (Some(_), true) => self.typed(Value::Object(message)),
             (Some(method), false) => {
                 let method = method.to_owned();
-                self.notification(&method, message)
+                self.notification(&method, message, about)
             }
         }
     }
 
-    fn notification(&self, method: &str, mut message: Map<String, Value>) -> Option<ServerJsonRpcMessage> {
+    fn notification(
+        &self,
+        method: &str,
+        mut message: Map<String, Value>,
+        about: Option<&RequestId>,
+    ) -> Option<ServerJsonRpcMessage> {
         let params = message.get_mut("params").map(Value::take).unwrap_or_default();
         match method {
             "notifications/progress" => {
@@ -74,8 +83,9 @@ impl Inbound {
                 None
             }
             "notifications/message" => {
-                let text = params.get("data").map(Value::to_string).unwrap_or_default();
-                tracing::info!(target: "interlock::mcp::log", server = self.state.server, message = self.state.shown(&text, QUOTE_BYTES_MAX));
+                let line = self.log_line(&params);
+                tracing::info!(target: "interlock::mcp::log", server = self.state.server, level = line.level, message = line.message);
+                self.state.taps.logged(about, line);
                 None
             }
             _ => {
@@ -86,6 +96,19 @@ impl Inbound {
                 // Unknown notifications are allowed by the protocol; one that does not decode is none of ours.
                 serde_json::from_value(Value::Object(message)).ok()
             }
+        }
+    }
+
+    fn log_line(&self, params: &Value) -> LogLine {
+        let word = |key: &str| {
+            let text = params.get(key).and_then(Value::as_str)?;
+            Some(self.state.shown(text, ODDITY_BYTES_MAX))
+        };
+        let text = params.get("data").map(|data| data.as_str().map_or_else(|| data.to_string(), str::to_owned));
+        LogLine {
+            level: word("level").unwrap_or_default(),
+            logger: word("logger"),
+            message: self.state.shown(&text.unwrap_or_default(), QUOTE_BYTES_MAX),
         }
     }
 

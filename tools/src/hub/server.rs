@@ -24,6 +24,7 @@ use super::outcome::{Reading, ToolOutcome};
 use super::schema::{Checker, Unfit};
 use super::session::{NoResult, Session, Wait, call_request, list_request};
 use super::shelf::Shelf;
+use super::task;
 use super::throttle::Throttle;
 
 /// `_meta` key under which the stable key of a call is handed to the tool.
@@ -39,7 +40,7 @@ pub(super) struct Server {
     hub: Arc<HubContext>,
     slot: tokio::sync::Mutex<Slot>,
     permits: Arc<Semaphore>,
-    in_flight: AtomicUsize,
+    pub(super) in_flight: AtomicUsize,
     checker: Checker,
     throttle: Throttle,
 }
@@ -57,17 +58,17 @@ struct Slot {
 }
 
 /// One fresh list, compiled.
-struct Listed {
+pub(super) struct Listed {
     at: Instant,
-    tools: BTreeMap<String, Tool>,
+    pub(super) tools: BTreeMap<String, Tool>,
     defects: Vec<Defect>,
 }
 
 /// A session and its tools as they were when the call began.
 #[derive(Clone)]
-struct Ready {
-    session: Arc<Session>,
-    listed: Arc<Listed>,
+pub(super) struct Ready {
+    pub(super) session: Arc<Session>,
+    pub(super) listed: Arc<Listed>,
 }
 
 /// How one attempt to make a call went.
@@ -149,6 +150,11 @@ impl Server {
                 let error = self.error(ToolErrorClass::InputRequired, tool, message).delivered(Delivery::Answered);
                 Err(error.fix("give the tool everything in its arguments"))
             }
+            Reply::Began(_) => {
+                let message = "the server answered with a task that goes on".to_owned();
+                let error = self.error(ToolErrorClass::OutcomeUnknown, tool, message).delivered(Delivery::Unknown);
+                Err(error.fix("call the tool from a graph, which waits for it"))
+            }
         }
     }
 
@@ -217,7 +223,7 @@ impl Server {
             until: call.until,
             idle: call.options.idle.or(self.config.idle_timeout),
             cancel: &call.options.cancel,
-            progress: call.options.progress.clone(),
+            steps: call.options.steps.clone(),
             meta: call.options.idempotency_key.as_deref().map(key_meta),
         };
         let promoted = Promoted::of(&call.known.info.input_schema, &call.args);
@@ -236,6 +242,11 @@ impl Server {
                 return Ok(Step::Done(if unsent { Attempt::Unsent(error) } else { Attempt::Ended(Err(error)) }));
             }
         };
+        if let Some(task) = task::begun(&raw).filter(|_| self.config.tasks) {
+            let began = task.map(Reply::Began);
+            let broken = |why| self.error(ToolErrorClass::OutcomeUnknown, tool, why).delivered(Delivery::Unknown);
+            return Ok(Step::Done(Attempt::Ended(began.map_err(broken))));
+        }
         let asked = match dialog.open() {
             None if raw.get("resultType").and_then(Value::as_str) == Some("input_required") => {
                 Some(self.answering().round(&raw).await)
@@ -265,7 +276,7 @@ impl Server {
         }
     }
 
-    async fn read(
+    pub(super) async fn read(
         &self,
         tool: &Tool,
         session: &Session,
@@ -320,7 +331,7 @@ impl Server {
 
     /// A ready server whose list has the tool, if it has it at all: a list that lacks it may just be old and is read
     /// once more.
-    async fn ready_with(self: &Arc<Self>, tool: &str, options: &CallOptions) -> Result<Ready, ToolError> {
+    pub(super) async fn ready_with(self: &Arc<Self>, tool: &str, options: &CallOptions) -> Result<Ready, ToolError> {
         let find = async {
             let ready = self.ready(LIST_AGE_MAX).await?;
             if ready.listed.tools.contains_key(tool) { Ok(ready) } else { self.ready(Duration::ZERO).await }
@@ -482,7 +493,7 @@ impl Server {
         let never = CancellationToken::new();
         let mut cursor = None;
         loop {
-            let wait = Wait { until, idle: None, cancel: &never, progress: None, meta: None };
+            let wait = Wait { until, idle: None, cancel: &never, steps: None, meta: None };
             let mut page = match session.request(request(cursor), wait).await {
                 Ok(page) => page,
                 Err(NoResult::Refused(error)) if error.code == ErrorCode::METHOD_NOT_FOUND => return Ok(pages),
@@ -514,7 +525,7 @@ impl Server {
         let ready = self.ready(LIST_AGE_MAX).await?;
         let never = CancellationToken::new();
         let until = Instant::now() + self.config.timeout;
-        let wait = Wait { until, idle: None, cancel: &never, progress: None, meta: None };
+        let wait = Wait { until, idle: None, cancel: &never, steps: None, meta: None };
         let answer = match ready.session.request(request, wait).await {
             Ok(answer) => answer,
             Err(lost) => return Err(ready.session.explain(&self.config, None, lost, self.config.timeout).await),
@@ -561,7 +572,7 @@ impl Server {
         }
     }
 
-    fn not_found(&self, tool: &str, listed: &Listed) -> ToolError {
+    pub(super) fn not_found(&self, tool: &str, listed: &Listed) -> ToolError {
         if let Some(defect) = listed.defects.iter().find(|defect| defect.tool.as_deref() == Some(tool)) {
             return self.error(ToolErrorClass::Protocol, tool, format!("the tool is left out: {}", defect.message));
         }
@@ -574,7 +585,7 @@ impl Server {
         self.error(ToolErrorClass::Cancelled, tool, "the call was cancelled before it was sent".into())
     }
 
-    fn error(&self, class: ToolErrorClass, tool: &str, message: String) -> ToolError {
+    pub(super) fn error(&self, class: ToolErrorClass, tool: &str, message: String) -> ToolError {
         ToolError::server(class, &self.config.name, message).about(tool)
     }
 }
@@ -593,10 +604,10 @@ impl Slot {
 }
 
 /// Counts a call while it lives, also one that is dropped.
-struct InFlight<'a>(&'a AtomicUsize);
+pub(super) struct InFlight<'a>(&'a AtomicUsize);
 
 impl<'a> InFlight<'a> {
-    fn enter(count: &'a AtomicUsize) -> Self {
+    pub(super) fn enter(count: &'a AtomicUsize) -> Self {
         count.fetch_add(1, Ordering::AcqRel);
         Self(count)
     }

@@ -20,9 +20,10 @@ use super::child::Process;
 use super::config::ServerConfig;
 use super::era::Era;
 use super::error::{Delivery, ToolError, ToolErrorClass, quote};
-use super::front::ProgressSink;
+use super::front::StepSink;
 use super::http::Promoted;
 use super::limits::CANCEL_GRACE;
+use super::listen::{listen, wants_listening};
 use super::reference::Secrets;
 use super::tap::{Tap, Trouble};
 use super::wire::{Fault, WireState};
@@ -53,7 +54,7 @@ pub(super) struct Wait<'a> {
     pub(super) until: Instant,
     pub(super) idle: Option<Duration>,
     pub(super) cancel: &'a CancellationToken,
-    pub(super) progress: Option<ProgressSink>,
+    pub(super) steps: Option<StepSink>,
     pub(super) meta: Option<RequestMetaObject>,
 }
 
@@ -84,6 +85,11 @@ impl Session {
         peer.set_response_cache_config(ClientCacheConfig::disabled()).await;
         state.attached.store(true, Ordering::Release);
         let info = peer.peer_info();
+        if let Some(info) = &info
+            && wants_listening(info)
+        {
+            listen(peer.clone(), state.clone());
+        }
         let version = info.as_ref().map(|info| info.protocol_version.clone());
         let version = version.unwrap_or(ProtocolVersion::LATEST_WITH_INITIALIZE);
         let identity = info.as_ref().and_then(|info| info.server_info.as_ref());
@@ -112,7 +118,7 @@ impl Session {
 
     /// Sends one request and waits for its raw result. Never sends it twice.
     pub(super) async fn request(&self, mut request: ClientRequest, wait: Wait<'_>) -> Result<Value, NoResult> {
-        let mut pending = Pending { handle: None, tap: Tap::new(wait.progress.clone()) };
+        let mut pending = Pending { handle: None, tap: Tap::new(wait.steps.clone()) };
         request.extensions_mut().insert(pending.tap.clone());
         let mut options = PeerRequestOptions::no_options();
         options.meta = wait.meta.clone();

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::error::{Delivery, ToolErrorClass};
-use super::front::{Progress, ProgressSink};
+use super::front::{LogLine, Progress, Step, StepSink};
 
 /// Entries at which those of finished requests are swept out.
 const SWEEP_AT: usize = 64;
@@ -48,7 +48,7 @@ impl Trouble {
 #[derive(Debug, Default)]
 pub(super) struct Tap {
     phase: AtomicU8,
-    progress: Option<ProgressSink>,
+    steps: Option<StepSink>,
     /// Woken by each progress notification.
     pub(super) activity: Notify,
     trouble: Mutex<Option<Trouble>>,
@@ -57,8 +57,8 @@ pub(super) struct Tap {
 }
 
 impl Tap {
-    pub(super) fn new(progress: Option<ProgressSink>) -> Arc<Self> {
-        Arc::new(Self { progress, ..Self::default() })
+    pub(super) fn new(steps: Option<StepSink>) -> Arc<Self> {
+        Arc::new(Self { steps, ..Self::default() })
     }
 
     /// Called by the writer before the first byte; `false` means the caller has withdrawn the request.
@@ -90,11 +90,15 @@ impl Tap {
     }
 
     fn progressed(&self, progress: Progress) {
-        if let Some(sink) = &self.progress {
-            // A slow listener loses steps, never the call: the next step says more.
-            let _ = sink.try_send(progress);
-        }
+        self.say(Step::Progress(progress));
         self.activity.notify_one();
+    }
+
+    fn say(&self, step: Step) {
+        if let Some(sink) = &self.steps {
+            // A slow listener loses steps, never the call: the next step says more.
+            let _ = sink.try_send(step);
+        }
     }
 }
 
@@ -136,12 +140,30 @@ impl Taps {
         Some((id, tap))
     }
 
+    /// A line of the server's log, said on the stream of the request `about` where there is such a stream. Between two calls
+    /// under way nobody can tell whose it is, and one run must not read what belongs to another.
+    pub(super) fn logged(&self, about: Option<&RequestId>, line: LogLine) {
+        let tap = heard_by(&self.0.lock(), about);
+        if let Some(tap) = tap {
+            tap.say(Step::Log(line));
+        }
+    }
+
     pub(super) fn progressed(&self, token: &ProgressToken, progress: Progress) {
         let tap = self.0.lock().by_token.get(token).and_then(Weak::upgrade);
         if let Some(tap) = tap {
             tap.progressed(progress);
         }
     }
+}
+
+/// The tap a log line belongs to: that of the request on whose stream it came, else the only one that listens.
+fn heard_by(maps: &Maps, about: Option<&RequestId>) -> Option<Arc<Tap>> {
+    if let Some(tap) = about.and_then(|id| maps.by_id.get(id)) {
+        return tap.upgrade();
+    }
+    let mut listening = maps.by_id.values().filter_map(Weak::upgrade).filter(|tap| tap.steps.is_some());
+    listening.next().filter(|_| listening.next().is_none())
 }
 
 fn tap_of(request: &ClientRequest) -> Option<Arc<Tap>> {

@@ -8,9 +8,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Time a person has to agree.
-pub(in crate::hub) const LOGIN_TIMEOUT: Duration = Duration::from_secs(300);
+pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(300);
 /// Bytes of the browser's request that are read.
 const REQUEST_BYTES_MAX: usize = 8 * 1024;
+/// Time a connection has to say what it wants.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// What the browser shows at the end.
 const DONE: &str =
     "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\nLogged in. You can close this page.\n";
@@ -33,6 +35,7 @@ pub trait Consent: Send + Sync {
 pub struct LoopbackConsent {
     listener: TcpListener,
     port: u16,
+    patience: Duration,
 }
 
 impl LoopbackConsent {
@@ -43,7 +46,13 @@ impl LoopbackConsent {
     pub async fn listen() -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let port = listener.local_addr()?.port();
-        Ok(Self { listener, port })
+        Ok(Self { listener, port, patience: LOGIN_TIMEOUT })
+    }
+
+    /// Waits for this long, and never longer than [`LOGIN_TIMEOUT`].
+    #[must_use]
+    pub fn patient(self, patience: Duration) -> Self {
+        Self { patience: patience.min(LOGIN_TIMEOUT), ..self }
     }
 }
 
@@ -56,15 +65,17 @@ impl Consent for LoopbackConsent {
     async fn visit(&self, server: &str, url: &str) -> Result<String, String> {
         // Never opened by us, and never through a shell: a person reads it first.
         eprintln!("To log in to {server}, open this address:\n  {url}");
-        let back = tokio::time::timeout(LOGIN_TIMEOUT, async {
+        let back = tokio::time::timeout(self.patience, async {
             loop {
                 let (stream, _) = self.listener.accept().await.map_err(|error| error.to_string())?;
-                if let Some(target) = callback(stream).await {
+                // Browsers also open connections on which they say nothing.
+                let said = tokio::time::timeout(REQUEST_TIMEOUT, callback(stream)).await;
+                if let Ok(Some(target)) = said {
                     return Ok(format!("http://127.0.0.1:{}{target}", self.port));
                 }
             }
         });
-        back.await.unwrap_or_else(|_| Err(format!("nobody logged in within {LOGIN_TIMEOUT:?}")))
+        back.await.unwrap_or_else(|_| Err(format!("nobody logged in within {:?}", self.patience)))
     }
 }
 

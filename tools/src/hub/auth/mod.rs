@@ -18,8 +18,7 @@ use rmcp::transport::auth::{
     JwtSigningAlgorithm, WWWAuthenticateParams,
 };
 
-pub(super) use self::consent::LOGIN_TIMEOUT;
-pub use self::consent::{Consent, LoopbackConsent};
+pub use self::consent::{Consent, LOGIN_TIMEOUT, LoopbackConsent};
 
 use self::file::TokenFile;
 use super::error::quote;
@@ -267,7 +266,7 @@ impl Tokens {
 
     fn consent(&self) -> Result<&dyn Consent, String> {
         self.consent.as_deref().ok_or_else(|| {
-            format!("server {} wants a person to log in, and nobody is there: log in once by hand", self.server)
+            format!("server {} wants a person to log in, and nobody is there: log in once by hand (`interlock tools login {}`)", self.server, self.server)
         })
     }
 

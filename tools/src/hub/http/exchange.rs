@@ -209,7 +209,7 @@ impl Link {
         if answers {
             self.note_version(&message);
         }
-        if let Some(message) = self.inbound.message(message) {
+        if let Some(message) = self.inbound.message(message, id) {
             // The receiver is gone only when the connection is.
             self.outbox.send(message).await.ok()?;
         }

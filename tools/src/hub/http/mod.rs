@@ -223,7 +223,10 @@ impl Link {
         if let Some(tap) = tap {
             return tap.fail(trouble);
         }
-        self.state.note(Fault::Http(trouble.message.clone()));
+        // What happens to a stream of notifications later explains no end of the connection.
+        if !self.state.attached.load(Ordering::Acquire) {
+            self.state.note(Fault::Http(trouble.message.clone()));
+        }
         let error = ErrorData::internal_error(trouble.message, None);
         let _ = self.outbox.send(ServerJsonRpcMessage::error(error, Some(id.clone()))).await;
     }

@@ -142,9 +142,9 @@ fn post(seen: &Seen, headers: &HeaderMap, message: &Value, tool: &str) -> Respon
     }
 }
 
-const TOOLS: [&str; 20] = [
+const TOOLS: [&str; 21] = [
     "echo", "big", "fail", "html", "end", "events", "resume", "cut", "away", "home", "login", "expired", "hang",
-    "busy", "wrong_id", "accepted", "gone", "endless", "not_json", "ask",
+    "busy", "wrong_id", "accepted", "gone", "endless", "not_json", "ask", "mirror",
 ];
 
 /// Wants to know something, and then says what it was told.
@@ -206,6 +206,11 @@ fn call(seen: &Seen, headers: &HeaderMap, id: &Value, tool: &str) -> Response {
         "endless" => {
             let dots = futures_util::stream::repeat(Bytes::from_static(&[b'x'; 65536])).map(Ok::<_, Infallible>);
             ([(header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(dots)).into_response()
+        }
+        "mirror" => {
+            let sent = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+            axum::Json(said(&format!("{} {} {}", sent("x-api-key"), sent("authorization"), sent("x-region"))))
+                .into_response()
         }
         "busy" => (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "7")]).into_response(),
         "wrong_id" => result(&json!(999_999), json!({"content": []})),
@@ -301,6 +306,19 @@ async fn each_era_is_found_and_fallen_back_to() {
         let goodbyes = usize::from(era == Era::Initialize);
         assert_eq!(odd.requests("DELETE").len(), goodbyes, "{habits:?}");
     }
+}
+
+#[tokio::test]
+async fn headers_with_the_name_of_a_secret_are_hidden_wherever_they_come_back() {
+    let odd = Odd::start(&[]).await;
+    let hub = odd.hub_with(|config| {
+        let TransportConfig::Http { headers, .. } = &mut config.transport else { panic!("over HTTP") };
+        headers.insert("X-Api-Key".into(), "key-in-the-file-1".into());
+        headers.insert("Authorization".into(), "Bearer word-in-the-file-2".into());
+        headers.insert("X-Region".into(), "europe-north".into());
+    });
+    assert_eq!(ask(&hub, "mirror").await, "ok [redacted] [redacted] europe-north");
+    hub.close().await;
 }
 
 #[tokio::test]

@@ -40,7 +40,7 @@ async fn check_timeout(tool: &str, expected: Expect) {
 /// Attaching a server with these habits.
 async fn check_attach(habits: &[&str], starts: usize, expected: Expect) {
     let world = World::with(habits, |config| {
-        config.discover_timeout = if habits[0].ends_with("exit") { WAIT_MAX } else { SHORT }
+        config.discover_timeout = Some(if habits[0].ends_with("exit") { WAIT_MAX } else { SHORT })
     });
     let shown = match world.hub.list_tools("m").await {
         Ok(list) => format!("{:?} {} {:?}", list.era, list.protocol_version, list.identity),
@@ -76,7 +76,7 @@ async fn an_answer_to_another_question_is_named_in_the_timeout() {
 
 #[tokio::test]
 async fn a_result_too_deep_to_read_is_named_in_the_timeout() {
-    check_timeout("deep", expect![[r#"m.deep (timeout): no answer within 300ms; meanwhile it sent 0 answers nobody asked for and 1 unreadable lines, the last: {"jsonrpc":"2.0","id":4,"result":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[ … [Unknown]"#]]).await;
+    check_timeout("deep", expect![[r#"m.deep (timeout): no answer within 300ms; meanwhile it sent 0 answers nobody asked for and 1 unreadable lines, the last: {"jsonrpc":"2.0","id":3,"result":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[ … [Unknown]"#]]).await;
 }
 
 #[tokio::test]
@@ -184,7 +184,7 @@ async fn discover_that_is_not_answered_in_time_falls_back() {
 
 #[tokio::test]
 async fn the_era_is_remembered_over_a_restart() {
-    let world = World::with(&["discover=never"], |config| config.discover_timeout = SHORT);
+    let world = World::with(&["discover=never"], |config| config.discover_timeout = Some(SHORT));
     world.check_usable().await;
     assert_eq!(world.hub.era("m").await, Some(Era::Initialize));
     world.call("die").await.unwrap_err();
@@ -351,13 +351,71 @@ async fn progress_resets_the_idle_time_and_is_forwarded() {
     let world = World::new(&[]);
     world.check_usable().await;
     let (sink, mut steps) = tokio::sync::mpsc::channel(32);
-    let options = CallOptions { idle: Some(SHORT), progress: Some(sink), ..CallOptions::default() };
+    let options = CallOptions { idle: Some(SHORT), steps: Some(sink), ..CallOptions::default() };
     assert_eq!(world.call_with("steps", json!({}), options).await.unwrap().text(), "done");
     let first = steps.recv().await.unwrap();
-    assert_eq!((first.done, first.total), (1.0, Some(10.0)));
+    assert_eq!(first, Step::Progress(Progress { done: 1.0, total: Some(10.0), message: None }));
     let options = CallOptions { idle: Some(SHORT), ..CallOptions::default() };
     expect!["m.hang (timeout): no progress for 300ms [Unknown]"]
         .assert_eq(&show(world.call_with("hang", json!({}), options).await));
+    world.check_no_orphans().await;
+}
+
+/// What the server logs during two calls at once.
+async fn logged(both: bool) -> Vec<Step> {
+    let world = World::with(&[], |config| {
+        let TransportConfig::Stdio { env, .. } = &mut config.transport else { panic!("a child") };
+        env.insert("TOKEN".into(), "${CANARY}".into());
+    });
+    world.check_usable().await;
+    let other = both.then(|| {
+        let hub = world.hub.clone();
+        let (sink, _steps) = tokio::sync::mpsc::channel(1);
+        let options = CallOptions { steps: Some(sink), ..CallOptions::default() };
+        tokio::spawn(async move { hub.call("m", "hang", json!({}), options).await })
+    });
+    eventually("the other call", || world.written("calls").len() == 1 + usize::from(both)).await;
+    let (sink, mut steps) = tokio::sync::mpsc::channel(8);
+    world.call_with("chatty", json!({}), CallOptions { steps: Some(sink), ..CallOptions::default() }).await.unwrap();
+    if let Some(other) = other {
+        other.abort();
+    }
+    let mut heard = Vec::new();
+    while let Some(step) = steps.recv().await {
+        heard.push(step);
+    }
+    world.check_no_orphans().await;
+    heard
+}
+
+#[tokio::test]
+async fn what_a_server_logs_reaches_the_call_it_belongs_to_without_secrets() {
+    let line =
+        LogLine { level: "warning".into(), logger: Some("db".into()), message: "slow query with [redacted]".into() };
+    assert_eq!(logged(false).await, [Step::Log(line)]);
+    assert_eq!(logged(true).await, [], "nobody can tell to which of two calls it belongs");
+}
+
+#[tokio::test]
+async fn a_server_without_sessions_is_listened_to() {
+    let world = World::new(&["era=modern", "listen"]);
+    world.check_usable().await;
+    eventually("the stream", || world.written("listens").len() == 1).await;
+    let lists = world.written("lists").len();
+    world.call_with("changed", json!({}), CallOptions::default()).await.unwrap();
+    world.check_usable().await;
+    assert_eq!(world.written("lists").len(), lists + 1, "the list was read again");
+    world.check_usable().await;
+    assert_eq!(world.written("lists").len(), lists + 1, "and once");
+    world.check_no_orphans().await;
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_listeners_is_used_without() {
+    let world = World::new(&["era=modern", "listen=refuse"]);
+    world.check_usable().await;
+    eventually("the question", || world.written("listens").len() == 1).await;
+    world.check_usable().await;
     world.check_no_orphans().await;
 }
 

@@ -8,6 +8,7 @@ use super::*;
 mod http;
 mod in_process;
 mod misbehaving;
+mod slow_start;
 
 /// Bound of every wait for a condition.
 const WAIT_MAX: Duration = Duration::from_secs(5);
