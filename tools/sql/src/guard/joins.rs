@@ -197,7 +197,9 @@ pub(crate) fn is_one_row(select: &Tree) -> bool {
     limited || (!grouped && targets.peek().is_some() && targets.all(aggregate))
 }
 
-/// Whether a SELECT reads from somewhere, rather than listing values.
+/// Whether a SELECT has the rows of something that it reads. One without a FROM has one, whatever its expressions look up; a
+/// function in it makes its own rows, as in a FROM.
 fn reads(select: &Tree) -> bool {
-    select.all().into_iter().any(|tree| tree.kind == "RangeVar")
+    let lists = select.number("op") <= 1 && select.list("from_clause").next().is_none();
+    !lists && select.all().into_iter().any(|tree| tree.kind == "RangeVar")
 }
