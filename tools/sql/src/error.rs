@@ -110,6 +110,11 @@ impl SqlError {
         Self { code: Code::Denied, rule: Some(rule.to_owned()), message: message.into() }
     }
 
+    /// A change of which nobody heard whether it was made.
+    pub(crate) fn unknown(what: impl std::fmt::Display) -> Self {
+        Self::new(Code::OutcomeUnknown, format!("{what}; whether the change was made is not known"))
+    }
+
     /// Turns a verdict that is no permission into an error.
     pub(crate) fn from_decision(decision: &Decision) -> Self {
         let (code, advice) = match decision.verdict {

@@ -67,15 +67,24 @@ pub async fn with_session<T>(
         };
         // The cancel request has a connection of its own; what it ends, ends `running`. One that comes between two statements
         // ends nothing, so it is repeated.
-        let mut ended = Err(why);
+        let mut ended = None;
         for _ in 0..CANCELS_MAX {
             let _ = tokio::time::timeout(GRACE, token.cancel_query(server.tls.connector())).await;
             if let Ok(done) = tokio::time::timeout(CANCEL_PAUSE, &mut running).await {
-                ended = done.or(ended);
+                ended = Some(done);
                 break;
             }
         }
-        ended
+        match ended {
+            Some(Ok(done)) => Ok(done),
+            Some(Err(error)) if error.code == Code::OutcomeUnknown => Err(error),
+            Some(Err(_)) => Err(why),
+            // It may be committing, and nobody will hear how that ended.
+            None if purpose.effect == Effect::Writes => {
+                Err(SqlError::unknown("the statement did not end when it was cancelled"))
+            }
+            None => Err(why),
+        }
     };
     drop(session);
     outcome
@@ -108,8 +117,7 @@ impl Session {
             Ok(value) if !read_only => {
                 transaction.commit().await.map_err(|error| match SqlError::from(error) {
                     SqlError { code: Code::Connection, rule, message } => {
-                        let message = format!("{message}; whether the change was made is not known");
-                        SqlError { code: Code::OutcomeUnknown, rule, message }
+                        SqlError { rule, ..SqlError::unknown(message) }
                     }
                     other => other,
                 })?;
