@@ -199,7 +199,7 @@ async fn open(
 
 /// Why a connection did not become a session.
 enum NoSession {
-    Refused(ClientInitializeError),
+    Refused(Box<ClientInitializeError>),
     /// Nothing came for so long.
     Silent(Duration),
 }
@@ -216,6 +216,7 @@ impl Handshake<'_> {
     where
         T: Transport<RoleClient> + 'static,
     {
+        let refused = |refusal| NoSession::Refused(Box::new(refusal));
         let mut transport = Told::new(transport);
         let era = match self.opening {
             Opening::Known(era) => era,
@@ -225,11 +226,11 @@ impl Handshake<'_> {
                 let login = self.config.oauth.is_some();
                 let until = if login { self.deadline } else { self.deadline.min(Instant::now() + patience) };
                 let asked = timeout_at(until, transport.ask(&client)).await;
-                asked.map_err(|_| NoSession::Silent(patience))?.map_err(NoSession::Refused)?
+                asked.map_err(|_| NoSession::Silent(patience))?.map_err(refused)?
             }
         };
         let served = timeout_at(self.deadline, client.serve_with_lifecycle(transport, mode(era))).await;
-        served.map_err(|_| NoSession::Silent(self.config.start_timeout))?.map_err(NoSession::Refused)
+        served.map_err(|_| NoSession::Silent(self.config.start_timeout))?.map_err(refused)
     }
 }
 
