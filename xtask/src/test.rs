@@ -39,6 +39,8 @@ enum Weight {
     Light,
     /// Not with `--quick`: minutes, real processes that are killed, or programs from registries.
     Heavy,
+    /// Only when it is named: it sets up an installation that takes longer than everything else.
+    Named,
 }
 
 /// What a stage does.
@@ -66,6 +68,11 @@ pub(crate) struct Stage {
 impl Stage {
     const fn light(name: &'static str, about: &'static str, needs: &'static [Tool], work: Work) -> Self {
         Self { name, about, weight: Weight::Light, needs, env: &[], work }
+    }
+
+    /// Left out unless it is named.
+    const fn only_when_named(self) -> Self {
+        Self { weight: Weight::Named, ..self }
     }
 
     /// Left out with `--quick`.
@@ -292,6 +299,7 @@ fn listing() -> String {
         let weight = match stage.weight {
             Weight::Light => "",
             Weight::Heavy => " (heavy)",
+            Weight::Named => " (only when named)",
         };
         format!("{:<12} {}{weight}\n", stage.name, stage.about)
     };
@@ -308,6 +316,7 @@ fn choose(args: &Args) -> Result<Vec<&'static Stage>> {
         let by_weight = match stage.weight {
             Weight::Light => true,
             Weight::Heavy => !args.quick,
+            Weight::Named => false,
         };
         named || args.only.is_empty() && by_weight
     };
@@ -429,7 +438,8 @@ mod tests {
     fn the_choice_is_by_name_or_by_weight() {
         let names = |args: &Args| choose(args).map(|stages| stages.iter().map(|stage| stage.name).collect::<Vec<_>>());
         assert_eq!(names(&args(&["doctests", "fmt"], true)).unwrap(), ["fmt", "doctests"]);
-        assert_eq!(names(&args(&[], false)).unwrap().len(), STAGES.len());
+        let n_named = STAGES.iter().filter(|stage| stage.weight == Weight::Named).count();
+        assert_eq!(names(&args(&[], false)).unwrap().len(), STAGES.len() - n_named);
         assert_eq!(names(&args(&["third-party"], true)).unwrap(), ["third-party"]);
         let quick = choose(&args(&[], true)).unwrap();
         assert!(quick.iter().all(|stage| stage.weight == Weight::Light));
