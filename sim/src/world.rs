@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use graphs::{CompiledGraph, EffectClass};
-use runtime_core::effect::{Dispatch, Effect, Verdict};
+use runtime_core::effect::{Clear, Dispatch, Effect, Verdict};
 use runtime_core::error::{ErrorClass, TaskError};
 use runtime_core::event::{
-    AnswerInput, CallRequest, Command, Event, LiveTimer, NodeOutput, Principal, Question, RequestId, Token,
+    AnswerInput, CallRequest, Cleared, Command, Event, LiveTimer, NodeOutput, Passed, Principal, Question, RequestId,
+    Token, Told,
 };
 use runtime_core::ids::{CallIx, RunId, TaskId, ThreadId, Timestamp};
 use runtime_core::interlocks::guard::AllowAll;
@@ -354,6 +355,16 @@ impl World {
             Effect::Verdict { task, token, ix, verdict } => self.verdict(at, (task, token), ix, verdict),
             Effect::SetTimer { timer, at: due } => drop(worker.timers.insert(timer, due)),
             Effect::RunEnded { .. } => worker.ended = true,
+            // No walls and no failures are in these records: what they cost is shown where they are real.
+            Effect::Clear(asked) => {
+                let Clear { task, token, ix, hold, .. } = *asked;
+                let cleared = Box::new(Cleared { hold, turn: None, passed: Passed::Go });
+                worker.inbox.push_back(Event::Cleared { task, token, ix, cleared });
+            }
+            Effect::Tell(tell) => {
+                let settled = tell.settle.map(|(hold, _)| hold);
+                worker.inbox.push_back(Event::Told(Box::new(Told { settled, ..Told::default() })));
+            }
             Effect::CacheLook { task, token, key } => {
                 worker.inbox.push_back(Event::CacheLooked { task, token, key, hit: None });
             }

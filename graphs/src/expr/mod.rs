@@ -61,7 +61,9 @@ impl ExprError {
     }
 
     fn syntax(source: &str, error: SyntaxError) -> ExprError {
-        let slip = error.at.as_ref().and_then(|at| source.get(at.start..)).and_then(slip_at);
+        // Of `||` the first half was taken for a filter: the error is at the second.
+        let starts = error.at.as_ref().map_or([None; 2], |at| [Some(at.start), at.start.checked_sub(1)]);
+        let slip = starts.into_iter().flatten().find_map(|at| slip_at(source.get(at..)?));
         let message = match slip {
             Some((wrong, right)) => format!("{}; for `{wrong}` write `{right}`", error.message),
             None => error.message,
