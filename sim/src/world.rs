@@ -29,8 +29,8 @@ use crate::shapes::{Known, SHAPES};
 /// Steps after which a world that has not ended is stuck.
 const STEPS_MAX: u32 = 20_000;
 
-/// Steps without a new record after which a run is at rest, or stuck.
-const IDLE_STEPS_MAX: u32 = 600;
+/// Steps without a new record after which a run is at rest, or stuck: one in 100,000 worlds has bad luck for 600 of them.
+const IDLE_STEPS_MAX: u32 = 6_000;
 
 /// Deliberate faults of the performer or the store; the checkers must find each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

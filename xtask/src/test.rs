@@ -25,8 +25,8 @@ const MAX_SHOWN_LINES: usize = 400;
 
 /// Worlds, orders of finishing and mutated graphs of the stage `sim`.
 const SIM_SEEDS: &str = "1000000";
-const SIM_SCHEDULES: &str = "20000";
-const SIM_MUTANTS: &str = "20000";
+const SIM_SCHEDULES: &str = "100000";
+const SIM_MUTANTS: &str = "100000";
 
 /// The command of [`Work::Filtered`], but for the filter. The whole workspace, so that nothing is built twice.
 const FILTERED_TESTS: &[&str] =
