@@ -30,14 +30,6 @@ nodes:
 start: export
 "#;
 
-const TOLD: &str = r#"
-graph: told
-state: { told: {} }
-nodes:
-  export: { tool: lake.export, args: { table: orders }, output: { told: result.told }, then: end }
-start: export
-"#;
-
 /// Bound of every wait for a condition.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(5);
@@ -120,8 +112,10 @@ impl Lake {
     }
 }
 
-fn graph() -> Arc<CompiledGraph> {
-    Arc::new(graphs::check("export.yaml", GRAPH.as_bytes(), &OpenCatalog).unwrap_or_else(|error| panic!("{error}")).0)
+/// The graph that keeps one field of the result.
+fn graph(field: &str) -> Arc<CompiledGraph> {
+    let text = GRAPH.replace("rows", field);
+    Arc::new(graphs::check("export.yaml", text.as_bytes(), &OpenCatalog).unwrap_or_else(|error| panic!("{error}")).0)
 }
 
 fn engine(store: &Arc<dyn Store>, tools: Arc<dyn ToolBox>) -> Engine {
@@ -151,7 +145,7 @@ fn over_a_death(effect: &str, tools: impl Fn(Hub) -> Arc<dyn ToolBox>) -> (Value
     until_death(async {
         let engine = engine(&store, tools(lake.hub(effect)));
         let (options, thread) = (RunOptions::default(), thread.clone());
-        let start = Start { graph: graph(), thread, input: Value::Null, options, metadata: Value::Null };
+        let start = Start { graph: graph("rows"), thread, input: Value::Null, options, metadata: Value::Null };
         let running = engine.start(start).await.unwrap();
         lake.until_looked_at(2).await;
         drop(running);
@@ -161,7 +155,7 @@ fn over_a_death(effect: &str, tools: impl Fn(Hub) -> Arc<dyn ToolBox>) -> (Value
     let state = until_death(async {
         let hub = lake.hub(effect);
         let engine = engine(&store, tools(hub.clone()));
-        engine.add_graph(graph()).await.unwrap();
+        engine.add_graph(graph("rows")).await.unwrap();
         engine.recover().await.unwrap();
         lake.until_looked_at(looks + 1).await;
         let result = json!({"content": [], "structuredContent": {"rows": 42}});
@@ -197,8 +191,7 @@ fn a_question_of_a_tool_outlives_the_process_and_is_put_once() {
     let question = until_death(async {
         let engine = engine(&store, Arc::new(lake.hub("at_most_once")));
         let (options, thread) = (RunOptions::default(), thread.clone());
-        let graph = Arc::new(graphs::check("told.yaml", TOLD.as_bytes(), &OpenCatalog).unwrap().0);
-        let start = Start { graph, thread, input: Value::Null, options, metadata: Value::Null };
+        let start = Start { graph: graph("told"), thread, input: Value::Null, options, metadata: Value::Null };
         let ended = engine.start(start).await.unwrap().ended().await.unwrap();
         assert_eq!(ended.outcome, Outcome::Interrupted);
         let mut open = store.interrupts(None, PAGE_MAX).await.unwrap();
@@ -210,7 +203,7 @@ fn a_question_of_a_tool_outlives_the_process_and_is_put_once() {
     let told = until_death(async {
         let hub = lake.hub("at_most_once");
         let engine = engine(&store, Arc::new(hub.clone()));
-        engine.add_graph(Arc::new(graphs::check("told.yaml", TOLD.as_bytes(), &OpenCatalog).unwrap().0)).await.unwrap();
+        engine.add_graph(graph("told")).await.unwrap();
         let answer = yes(&question, json!({"where": {"region": "eu"}}));
         let (_, ended) = engine.answer_and_join(&thread, vec![answer], Value::Null).await.unwrap();
         assert_eq!(ended.unwrap().outcome, Outcome::Success);

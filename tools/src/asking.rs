@@ -9,6 +9,7 @@ use runtime_core::event::Question;
 use serde_json::{Map, Value, json};
 
 use crate::hub::{FormAnswer, InputAnswers, InputRequest};
+use crate::marked;
 
 /// Times one call may ask back before it is given up.
 pub const ROUNDS_MAX: usize = 10;
@@ -27,18 +28,17 @@ pub enum Questions {
 
 /// Questions in the place of a result.
 pub fn marker(request: &InputRequest) -> Value {
-    json!({ MARKER: request })
+    marked::mark(MARKER, request)
 }
 
 /// The questions in the place of a result, if that is what it is.
 pub fn asked(result: &Value) -> Option<InputRequest> {
-    let request = result.as_object().filter(|fields| fields.len() == 1)?.get(MARKER)?;
-    serde_json::from_value(request.clone()).ok()
+    marked::content(MARKER, result)
 }
 
 /// Whether a result of a tool pretends to be questions of the runtime.
 pub fn forged(result: &Value) -> bool {
-    result.get(MARKER).is_some()
+    marked::is_forged(MARKER, result)
 }
 
 /// Puts the questions of a tool to people and waits for their answers.

@@ -3,6 +3,7 @@
 pub mod asking;
 pub mod hub;
 pub mod lock;
+mod marked;
 pub mod node;
 pub mod pinned;
 pub mod policy;

@@ -10,6 +10,7 @@ use runtime_core::record::CallKind;
 use serde_json::{Value, json};
 
 use crate::hub::Task;
+use crate::marked;
 use crate::toolbox::{Followed, ToolBox};
 
 /// Key of a journaled result that is no result but a task. A tool cannot use it: see [`forged`].
@@ -19,18 +20,17 @@ const FAILURES_MAX: u32 = 10;
 
 /// A task in the place of a result.
 pub fn marker(task: &Task) -> Value {
-    json!({ MARKER: task })
+    marked::mark(MARKER, task)
 }
 
 /// The task in the place of a result, if that is what it is.
 pub fn begun(result: &Value) -> Option<Task> {
-    let task = result.as_object().filter(|fields| fields.len() == 1)?.get(MARKER)?;
-    serde_json::from_value(task.clone()).ok()
+    marked::content(MARKER, result)
 }
 
 /// Whether a result of a tool pretends to be a task of the runtime.
 pub fn forged(result: &Value) -> bool {
-    result.get(MARKER).is_some()
+    marked::is_forged(MARKER, result)
 }
 
 /// Waits for a task, as one call that only reads: made anew after a restart, recorded once it has ended. The whole time is
