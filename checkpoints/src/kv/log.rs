@@ -243,8 +243,8 @@ fn encode_frame(out: &mut Vec<u8>, writes: &WriteMap, salt: u64, number: u64) {
     for (key, value) in writes {
         out.extend((key.len() as u32).to_le_bytes());
         out.extend(value.as_ref().map_or(TOMBSTONE, |v| v.len() as u32).to_le_bytes());
-        out.extend(key);
-        out.extend(value.iter().flat_map(|v| v.iter()));
+        out.extend_from_slice(key);
+        out.extend_from_slice(value.as_deref().unwrap_or_default());
     }
     let len = (out.len() - FRAME_HEADER_LEN) as u32;
     out[..4].copy_from_slice(&FRAME_MAGIC.to_le_bytes());

@@ -27,21 +27,19 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    pub(super) fn new(sealer: &Sealer, commit: Commit) -> Result<Self, StoreError> {
+    pub(super) fn new(sealer: &Sealer, mut commit: Commit) -> Result<Self, StoreError> {
         let body = codec::encode(&commit.record)?;
         if body.len() > RECORD_BYTES_MAX {
             let (thread, bytes) = (commit.thread, body.len());
             return Err(StoreError::TooLarge { thread, bytes, limit: RECORD_BYTES_MAX });
         }
         let key = layout::record_key(&commit.thread, commit.seq);
-        Ok(Self {
-            stored: sealer.seal(&key, &body),
-            key,
-            body_len: body.len() as u64,
-            has_snapshot: commit.record.ops.iter().any(|op| matches!(op, Op::Snapshot(_))),
-            touches_projection: projection::is_touched_by(&commit.record),
-            commit,
-        })
+        let has_snapshot = commit.record.ops.iter().any(|op| matches!(op, Op::Snapshot(_)));
+        // What only the encoded body needs is freed here, by many callers, and not by the one writer.
+        commit.record.ops.retain(|op| projection::touches(op) || matches!(op, Op::Audited(_)));
+        let touches_projection = commit.record.ops.iter().any(projection::touches);
+        let (stored, body_len) = (sealer.seal(&key, &body), body.len() as u64);
+        Ok(Self { stored, key, body_len, has_snapshot, touches_projection, commit })
     }
 
     /// Runs on the store's one writer.

@@ -24,12 +24,8 @@ pub(super) struct Projection {
     pub(super) timers: BTreeMap<TimerKey, Timestamp>,
 }
 
-/// Whether a record can change a projection at all; most cannot.
-pub(super) fn is_touched_by(record: &Record) -> bool {
-    record.ops.iter().any(touches)
-}
-
-fn touches(op: &Op) -> bool {
+/// Whether an op can change a projection at all; most cannot.
+pub(super) fn touches(op: &Op) -> bool {
     matches!(
         op,
         Op::Created { .. }

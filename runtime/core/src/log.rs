@@ -2,9 +2,11 @@
 //!
 //! One commit is in flight at a time; ops that arrive meanwhile share the next one.
 
+use crate::channels::{Change, weight};
 use crate::effect::Effect;
 use crate::ids::{Epoch, RunId, Seq, ThreadId, Timestamp};
-use crate::record::{Commit, Op, Record};
+use crate::record::{CallOutcome, Commit, Op, Record};
+use crate::state::{Frame, TaskState, TaskStatus, ThreadState};
 
 /// Smallest weight in bytes after which a snapshot can be due.
 pub(crate) const SNAPSHOT_WEIGHT_MIN: usize = 32 * 1024;
@@ -14,6 +16,12 @@ pub(crate) const SNAPSHOT_RECORDS_MAX: u32 = 2048;
 
 /// Rough weight of an op besides its values.
 const OP_WEIGHT: usize = 24;
+/// Of a place that a task is sent to.
+const HOP_WEIGHT: usize = 16;
+/// Of a call in a journal besides its result.
+const CALL_WEIGHT: usize = 80;
+/// Of a question besides its payload.
+const INTERRUPT_WEIGHT: usize = 200;
 
 pub(crate) struct Log {
     head: Seq,
@@ -178,25 +186,48 @@ impl Log {
 }
 
 fn op_weight(op: &Op) -> usize {
-    let changes = |changes: &[crate::channels::Change]| -> usize {
-        changes.iter().map(|change| change.channel.len() + change.op.weight()).sum()
-    };
     match op {
-        Op::TaskFinished { changes: written, route, .. } => changes(written) + 16 * route.len(),
-        Op::Checkpoint { changes: written, plan, .. } => changes(written) + 16 * plan.tasks.len(),
-        Op::Patched { changes: written, .. } => changes(written),
-        Op::CallEnded { outcome: crate::record::CallOutcome::Ok(value), .. } => crate::channels::weight(value),
-        Op::InterruptOpened(interrupt) => 200 + crate::channels::weight(&interrupt.payload),
-        Op::RunAccepted(run) => 40 + crate::channels::weight(&run.input),
-        Op::Audited(entry) => 80 + crate::channels::weight(&entry.detail),
-        Op::Signalled { payload, .. } => crate::channels::weight(payload),
+        Op::TaskFinished { changes, route, .. } => changes_weight(changes) + HOP_WEIGHT * route.len(),
+        Op::Checkpoint { changes, plan, .. } => changes_weight(changes) + HOP_WEIGHT * plan.tasks.len(),
+        Op::Patched { changes, .. } => changes_weight(changes),
+        Op::CallEnded { outcome: CallOutcome::Ok(value), .. } => weight(value),
+        Op::InterruptOpened(interrupt) => INTERRUPT_WEIGHT + weight(&interrupt.payload),
+        Op::RunAccepted(run) => 40 + weight(&run.input),
+        Op::Audited(entry) => 80 + weight(&entry.detail),
+        Op::Signalled { payload, .. } => weight(payload),
         _ => 24,
     }
 }
 
-fn state_weight(state: &crate::state::ThreadState) -> usize {
-    let slots = state.frames.values().flat_map(|frame| frame.channels.values());
-    200 + slots.map(|slot| 8 + crate::channels::weight(&slot.value)).sum::<usize>()
+fn changes_weight(changes: &[Change]) -> usize {
+    changes.iter().map(|change| change.channel.len() + change.op.weight()).sum()
+}
+
+/// Rough bytes of a snapshot of `state`. What it leaves out is paid for again and again: a snapshot is due whenever the ops
+/// since the last one outweigh it, so the journal of a task with many calls, or a wide fan-out, must count in full.
+fn state_weight(state: &ThreadState) -> usize {
+    let frames: usize = state.frames.values().map(frame_weight).sum();
+    let interrupts = state.interrupts.values().map(|open| INTERRUPT_WEIGHT + weight(&open.payload));
+    let signals = state.signals.iter().map(|(_, payload)| weight(payload));
+    let input = state.run.as_ref().map_or(0, |run| weight(&run.input));
+    200 + frames + interrupts.sum::<usize>() + signals.sum::<usize>() + input
+}
+
+fn frame_weight(frame: &Frame) -> usize {
+    let slots = frame.channels.values().map(|slot| 8 + weight(&slot.value));
+    slots.sum::<usize>() + frame.tasks.iter().map(task_weight).sum::<usize>()
+}
+
+fn task_weight(task: &TaskState) -> usize {
+    let written = match &task.status {
+        TaskStatus::Finished { changes, route, .. } => changes_weight(changes) + HOP_WEIGHT * route.len(),
+        TaskStatus::Pending | TaskStatus::Failed => 0,
+    };
+    let calls = task.calls.values().map(|call| match &call.outcome {
+        Some(CallOutcome::Ok(value)) => CALL_WEIGHT + weight(value),
+        _ => CALL_WEIGHT,
+    });
+    OP_WEIGHT + written + calls.sum::<usize>()
 }
 
 #[cfg(test)]

@@ -18,9 +18,10 @@ use super::measure::{Marks, quantile, rss_bytes, rss_mb};
 use super::workloads::{Bench, block_on, folder_bytes};
 use super::{BenchArgs, Outcome};
 
-/// One in so many threads is parked first, and one in so many is in the store that a start is compared with: what a process
-/// needs once, caches of a fixed size included, is not counted as theirs.
+/// One in so many threads is parked first: what a process needs once, caches of a fixed size included, is not counted as theirs.
 const WARM_SHARE: usize = 5;
+/// So many times the threads are in the store that a start is compared with: over the smaller one caches are full already.
+const MORE: usize = 2;
 
 pub(super) fn w5(args: &BenchArgs) -> anyhow::Result<Outcome> {
     let (n, size) = (args.n.unwrap_or(10_000), args.size.unwrap_or(1024));
@@ -104,13 +105,12 @@ async fn park_range(
     Ok(ok)
 }
 
-/// What each parked thread adds to the memory of a process that starts over them: against one over a share of them.
+/// What each further parked thread adds to the memory of a process that starts over them.
 fn open_rss(args: &BenchArgs, n: usize) -> anyhow::Result<f64> {
-    let n_few = n / WARM_SHARE;
-    let few = BenchArgs { backend_folder: Some("few".to_owned()), n: Some(n_few), ..args.clone() };
-    child::again(&few, &["--phase", "park"])?;
-    let (many, few) = (child::idle_rss(args, "open")?, child::idle_rss(&few, "open")?);
-    Ok((many - few) / (n - n_few).max(1) as f64)
+    let more = BenchArgs { backend_folder: Some("more".to_owned()), n: Some(MORE * n), ..args.clone() };
+    child::again(&more, &["--phase", "park"])?;
+    let (more, these) = (child::idle_rss(&more, "open")?, child::idle_rss(args, "open")?);
+    Ok((more - these) / (MORE * n - n).max(1) as f64)
 }
 
 /// The child that starts over a store and rests.

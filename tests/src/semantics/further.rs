@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use graphs::EffectClass;
+use runtime::CallSpec;
 use runtime_core::event::{Goto, NodeOutput};
 use runtime_core::ids::ThreadId;
-use runtime_core::record::{Durability, Hop, Outcome, RunOptions};
+use runtime_core::record::{CallKind, Durability, Hop, Outcome, RunOptions};
 use runtime_core::stream::Mode;
 use serde_json::{Value, json};
 
@@ -199,6 +201,27 @@ start: work
         lab.ran();
         assert_eq!(lab.replay(at).await, Some(Outcome::Success));
         assert_eq!((lab.ran().split(' ').count(), lab.values().await), (40 - 19, wanted));
+    });
+}
+
+/// A snapshot holds the journals of running tasks. If their weight were left out, each 32 KiB of results would bring one more
+/// copy of all results before it: here about fifty.
+#[test]
+fn a_task_with_many_calls_is_not_copied_again_and_again() {
+    on_every_store(|mut lab| async move {
+        lab.graph("{graph: g, state: {n: {}}, nodes: {work: {function: work, then: end}}, start: work}");
+        lab.function("work", |ctx| async move {
+            for n in 0..400 {
+                let spec = CallSpec::new(CallKind::Custom, "read", json!({"n": n}), EffectClass::ReadOnly);
+                ctx.call(spec, |_| async { Ok(json!("x".repeat(4000))) }).await?;
+            }
+            out(json!({"n": 400}))
+        });
+        assert_eq!(lab.start(json!({})).await, Outcome::Success);
+        let log = lab.store.records(&lab.thread, runtime_core::ids::Seq(1), 10_000).await.unwrap();
+        let ops = log.iter().flat_map(|(_, record)| &record.ops);
+        let snapshots = ops.filter(|op| matches!(op, runtime_core::record::Op::Snapshot(_))).count();
+        assert!((2..=10).contains(&snapshots), "{snapshots} snapshots");
     });
 }
 
