@@ -1,0 +1,9 @@
+//! Tests over several parts: providers against a scripted server, streams however cut, a month of incidents.
+
+mod batches;
+mod cache;
+mod calls;
+mod incidents;
+mod server;
+mod streams;
+mod tiers;
