@@ -5,6 +5,7 @@
 
 mod conformance;
 mod counts;
+mod providers;
 mod purity;
 mod third_party;
 pub(crate) mod tools;
@@ -137,6 +138,13 @@ pub(crate) const STAGES: &[Stage] = &[
         "MCP servers of other people, attached for real: era, tools, a call, nothing of our environment",
         &[tools::CC, tools::NPM, tools::PYTHON],
         Work::Function(third_party::stage),
+    )
+    .only_in_full_runs(),
+    Stage::light(
+        "providers",
+        "our providers of models against LiteLLM's proxy and mocks of the official descriptions of OpenAI and Anthropic",
+        &[tools::CC, tools::NPM, tools::PYTHON],
+        Work::Function(providers::stage),
     )
     .only_in_full_runs(),
     Stage::light(

@@ -2,7 +2,7 @@
 //! has failed: nothing is skipped but what the catalog calls heavy, and `INTERLOCK_THIRD_PARTY=all` attaches that too.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use anyhow::{Result, bail, ensure};
@@ -63,10 +63,8 @@ fn attached(line: &str) -> Option<&str> {
 
 /// Installs everything on the list, a few at a time: most of it is waiting for a registry.
 fn install_all(context: &Context, installed: &Path, wanted: &str) -> Result<()> {
-    let needs_python = wanted.lines().any(|line| line.starts_with("pypi "));
-    let installer = installed.join("pip");
-    if needs_python {
-        once(&installer, "pip", || run(context, "pip-venv", &["python3", "-m", "venv", &shown(&installer)]))?;
+    if wanted.lines().any(|line| line.starts_with("pypi ")) {
+        installer(context, installed)?;
     }
     let lines = Mutex::new(wanted.lines());
     let next = || lines.lock().ok()?.next();
@@ -82,6 +80,13 @@ fn install_all(context: &Context, installed: &Path, wanted: &str) -> Result<()> 
             .into_iter()
             .try_for_each(|worker| worker.join().map_err(|_| anyhow::anyhow!("an installer panicked"))?)
     })
+}
+
+/// The environment whose pip fills all others.
+pub(super) fn installer(context: &Context, installed: &Path) -> Result<PathBuf> {
+    let installer = installed.join("pip");
+    once(&installer, "pip", || run(context, "pip-venv", &["python3", "-m", "venv", &shown(&installer)]))?;
+    Ok(installer)
 }
 
 /// Installs what one line of the list names, once.
@@ -100,7 +105,7 @@ fn install(context: &Context, installed: &Path, line: &str) -> Result<()> {
 }
 
 /// One installer for every environment: making one in each takes longer than most of what goes into it.
-fn pip_install(context: &Context, installer: &Path, folder: &Path, packages: &[&str]) -> Result<()> {
+pub(super) fn pip_install(context: &Context, installer: &Path, folder: &Path, packages: &[&str]) -> Result<()> {
     let (pip, folder_shown) = (shown(&installer.join("bin/pip")), shown(folder));
     let log = format!("pip-{}", folder.file_name().unwrap_or_default().display());
     run(context, &log, &["python3", "-m", "venv", "--without-pip", "--clear", &folder_shown])?;
