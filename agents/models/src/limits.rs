@@ -17,6 +17,8 @@ use crate::error::{ErrorClass, Fault, Spent};
 
 /// Longest wait for room; who would wait longer is sent to another provider.
 const WAIT_MAX: Duration = Duration::from_secs(60);
+/// Minutes' worth that a call may be charged beyond its reservation: a provider may report any number.
+const DEBT_MINUTES_MAX: u64 = 10;
 /// Nanoseconds in a minute.
 const MINUTE_NS: u64 = 60_000_000_000;
 
@@ -101,7 +103,9 @@ impl Bucket {
 
     /// The arrival time moves by what was reserved too much, or too little.
     fn shift(&self, held: u64, used: u64) {
-        let cell = MINUTE_NS / u64::from(self.per_minute.get());
+        let per_minute = u64::from(self.per_minute.get());
+        let cell = MINUTE_NS / per_minute;
+        let used = used.min(held + per_minute * DEBT_MINUTES_MAX);
         let moved = |time: u64| match used.checked_sub(held) {
             Some(more) => time.saturating_add(more.saturating_mul(cell)),
             None => time.saturating_sub((held - used).saturating_mul(cell)),
@@ -190,5 +194,7 @@ mod tests {
         let fault = limits.admit_tokens(60).await.unwrap_err();
         assert_eq!((fault.class, fault.spent), (ErrorClass::RateLimited, Spent::Nothing));
         assert!(fault.retry_after.unwrap() > WAIT_MAX);
+        limits.settle_tokens(60, u64::MAX);
+        assert!(limits.admit_tokens(60).await.unwrap_err().retry_after.unwrap() < Duration::from_secs(3600));
     }
 }

@@ -11,7 +11,9 @@ pub(crate) fn encode(origin: &Origin, request: &ModelRequest) -> Value {
     let mut put = |name: &str, value: Value| drop(body.insert(name.to_owned(), value));
     put("model", json!(request.model));
     put("max_tokens", json!(request.max_output_tokens));
-    put("messages", request.messages.iter().map(|message| turn(origin, message)).collect());
+    // A turn of nothing but another model's thoughts is none, and an empty one would be refused.
+    let turns = request.messages.iter().map(|message| turn(origin, message));
+    put("messages", turns.filter(|turn| turn["content"] != json!([])).collect());
     if !request.system.text.is_empty() {
         let block = json!({"type": "text", "text": request.system.text});
         put("system", json!([marked(block, request.system.cache)]));

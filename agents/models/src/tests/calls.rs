@@ -445,6 +445,15 @@ async fn neither_key_nor_prompt_gets_out_of_an_error_though_the_server_repeats_b
     }
 }
 
+#[tokio::test]
+async fn a_turn_of_another_models_thoughts_is_left_out() {
+    let mut request = asked(Kind::Anthropic);
+    let foreign = Part::Thought { provider: "q".into(), model: "other".into(), data: json!({"type": "foreign"}) };
+    request.messages.push(Message { role: Role::Assistant, parts: vec![foreign], cache: true });
+    let call = call(Kind::Anthropic, vec![Reply::json(200, "", &whole(0))], &request).await;
+    assert_eq!(call.server.seen()[0].json()["messages"].as_array().map(Vec::len), Some(1));
+}
+
 /// What would get out without the cleaning: the test above can fail.
 #[test]
 fn without_the_cleaning_the_key_would_get_out() {

@@ -274,6 +274,77 @@ fn servers_that_count_no_calls_are_understood() {
     assert_eq!((answer.parts.len(), answer.stop, answer.usage), (2, StopReason::ToolUse, None));
 }
 
+/// Any JSON, with the names that the decoders look for among its own.
+fn any_json() -> impl Strategy<Value = Value> {
+    let name = prop::sample::select(vec![
+        "type",
+        "content",
+        "choices",
+        "message",
+        "delta",
+        "index",
+        "tool_calls",
+        "function",
+        "arguments",
+        "name",
+        "id",
+        "usage",
+        "output",
+        "status",
+        "error",
+        "stop_reason",
+        "finish_reason",
+        "response",
+        "item",
+        "content_block",
+        "text",
+    ]);
+    let word = prop::sample::select(vec![
+        "text",
+        "tool_use",
+        "message",
+        "function_call",
+        "completed",
+        "content_block_start",
+        "content_block_delta",
+        "message_delta",
+        "message_stop",
+        "response.completed",
+        "response.output_item.done",
+        "thinking_delta",
+        "{",
+        "",
+    ]);
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        word.prop_map(Value::from),
+    ];
+    leaf.prop_recursive(5, 64, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(name.clone().prop_map(str::to_owned), inner, 0..6)
+                .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Nothing a server says ends us: there is an answer or a fault.
+    #[test]
+    fn no_answer_and_no_event_is_too_strange(kind in 0_usize..3, bodies in prop::collection::vec(any_json(), 1..5)) {
+        let parts_of = |answer: Result<Answer, Fault>| answer.map(|answer| answer.parts.len()).unwrap_or(0);
+        let mut most = parts_of(wire(kind).decode(&origin(), &bodies[0]));
+        let events: String = bodies.iter().map(|body| format!("data: {body}\n\n")).collect();
+        most = most.max(parts_of(read(kind, &[events.as_bytes(), STREAMS[kind].as_bytes()]).0));
+        prop_assert!(most <= 1024);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
