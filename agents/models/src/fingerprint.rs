@@ -74,6 +74,8 @@ const RULES: &[(&str, &str, Fate)] = &[
         r"\b(?:\d+(?:\.\d+)?\s?(?:ns|us|µs|ms|s|sec|secs|seconds|min|mins|minutes|m|h|hours|d|days)\b\s?)+",
         Fate::Duration,
     ),
+    // A version changes with a deployment, which may be the cause.
+    ("version", r"\b\d{1,4}\.\d{1,4}\.\d{1,4}\b", Fate::Keep),
     ("number", r"\b\d+(?:[.,:]\d+)*\b%?|\d{6,}", Fate::Number),
     // A number with letters behind it is a word, and stays: `2xx`, `1st`.
 ];
@@ -337,6 +339,7 @@ mod tests {
             ("run prod__2026-03-31", "run staging__2026-03-31"),
             ("password failed for user \"etl_finance\"", "password failed for user \"etl_writer\""),
             ("TimeoutError: timed out", "ConnectionError: timed out"),
+            ("psycopg 3.1.18: x", "psycopg 3.2.0: x"),
             ("extracted 0 rows", "extracted 5321 rows"),
             ("it can't: HTTP Error 503 isn't", "it can't: HTTP Error 502 isn't"),
             ("said 'ORA-00942: no table'", "said 'ORA-01017: no login'"),

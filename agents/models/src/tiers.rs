@@ -124,7 +124,21 @@ impl Tiers {
         Self::of_providers(config, &prices, &providers, setup.correction)
     }
 
-    pub(crate) fn of_providers(
+    /// Tiers over providers that are there already, by their names in the configuration: for hosts that bring their own, and
+    /// for tests of what asks.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the tiers.
+    pub fn of(
+        config: &ModelsConfig,
+        prices: &PriceTable,
+        providers: BTreeMap<&str, Arc<dyn Provider>>,
+    ) -> Result<Self, Vec<String>> {
+        let providers = providers.into_iter().map(|(name, provider)| (name, (provider, Arc::default()))).collect();
+        Self::of_providers(config, prices, &providers, Correction::default())
+    }
+
+    fn of_providers(
         config: &ModelsConfig,
         prices: &PriceTable,
         providers: &BTreeMap<&str, (Arc<dyn Provider>, Arc<Limits>)>,

@@ -12,7 +12,6 @@ use super::server::{Reply, Server};
 use super::streams::{STREAMS, whole};
 use crate::config::{Key, Kind, ModelsConfig};
 use crate::error::{ErrorClass, ModelError, Spent};
-use crate::limits::Limits;
 use crate::prices::{Amounts, PriceTable};
 use crate::provider::{Delta, Provider, Sink};
 use crate::request::{ModelRequest, ToolChoice};
@@ -254,15 +253,14 @@ proptest! {
         outcomes in [outcome(), outcome(), outcome()],
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let mut providers: BTreeMap<&str, (Arc<dyn Provider>, Arc<Limits>)> = BTreeMap::new();
+        let mut providers: BTreeMap<&str, Arc<dyn Provider>> = BTreeMap::new();
         for (name, outcome) in ["a", "b", "c"].into_iter().zip(outcomes) {
-            let provider = Obedient { name, outcome: Mutex::new(Some(outcome)) };
-            providers.insert(name, (Arc::new(provider), Arc::default()));
+            providers.insert(name, Arc::new(Obedient { name, outcome: Mutex::new(Some(outcome)) }));
         }
         let mut models = ModelsConfig::default();
         models.tiers.insert("low".into(), vec!["a/claude-a".into(), "b/gpt-b".into(), "c/gpt-c".into()]);
         let prices = PriceTable::parse(PRICES).unwrap();
-        let tiers = Tiers::of_providers(&models, &prices, &providers, Correction::default()).unwrap();
+        let tiers = Tiers::of(&models, &prices, providers).unwrap();
         let asked = request();
         let worst = runtime.block_on(tiers.worst_case("low", &asked)).unwrap();
         let (spent, attempts, of_answer) = match runtime.block_on(tiers.complete("low", &asked, &mut |_| {})) {
