@@ -6,11 +6,14 @@ use serde_json::Value;
 
 use crate::kit::Kit;
 use crate::reach::Reach;
+use crate::reasoning::Mind;
 
 /// One role at work on one task.
 pub(crate) struct Desk<'a> {
     pub(crate) ctx: &'a Context,
     pub(crate) kit: &'a Kit,
+    /// Models, where an installation has some.
+    pub(crate) mind: Option<&'a Mind>,
     pub(crate) reach: Reach<'a>,
 }
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::incident::Evidence;
+use crate::reasoning::Step;
 
 /// Class of a cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -26,6 +27,17 @@ pub enum Class {
 }
 
 impl Class {
+    /// Every class.
+    pub const ALL: [Self; 7] = [
+        Self::Transient,
+        Self::SchemaDrift,
+        Self::DataQuality,
+        Self::Configuration,
+        Self::Upstream,
+        Self::Resource,
+        Self::Unknown,
+    ];
+
     /// Its word.
     pub fn word(self) -> &'static str {
         match self {
@@ -133,4 +145,7 @@ pub struct Diagnosis {
     /// What is affected.
     #[serde(default)]
     pub blast_radius: BlastRadius,
+    /// Model tiers that were asked, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tiers: Vec<Step>,
 }

@@ -1,5 +1,6 @@
 //! The diagnostic agent: says why. It reads and judges; it never acts.
 
+use graphs::AgentNode;
 use runtime_core::error::TaskError;
 use serde_json::Value;
 
@@ -7,10 +8,11 @@ use crate::desk::Desk;
 use crate::diagnosis::Diagnosis;
 use crate::facts::{Depth, gather};
 use crate::monitor::incident_of;
+use crate::reasoning;
 
 /// Reads the facts about `incident` and matches them with the known causes. With `depth: second` it reads everything there
 /// is, and may only lower the confidence of an earlier opinion about another cause.
-pub(crate) async fn diagnose(desk: &Desk<'_>) -> Result<Value, TaskError> {
+pub(crate) async fn diagnose(desk: &Desk<'_>, agent: &AgentNode) -> Result<Value, TaskError> {
     let incident = incident_of(desk.needed("incident")?)?;
     let depth = match desk.text("depth") {
         None | Some("first") => Depth::First,
@@ -22,7 +24,8 @@ pub(crate) async fn diagnose(desk: &Desk<'_>) -> Result<Value, TaskError> {
         }
     };
     let facts = gather(desk, incident, depth).await;
-    let mut diagnosis = desk.kit.knowledge.diagnose(&facts);
+    let rules = desk.kit.knowledge.diagnose(&facts);
+    let mut diagnosis = reasoning::diagnose(desk, agent, &facts, rules).await?;
     if let Ok(first) = serde_json::from_value::<Diagnosis>(desk.value("first").clone()) {
         agree(&mut diagnosis, &first);
     }

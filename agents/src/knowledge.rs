@@ -176,6 +176,24 @@ impl Knowledge {
         diagnosis
     }
 
+    /// Whether there is a cause of this id.
+    pub(crate) fn has(&self, id: &str) -> bool {
+        self.causes.iter().any(|cause| cause.id == id)
+    }
+
+    /// Id, class and text of every cause of incidents of this kind.
+    pub(crate) fn of_kind(&self, kind: Kind) -> impl Iterator<Item = (&str, Class, &str)> {
+        let fitting = self.causes.iter().filter(move |cause| cause.kinds.contains(&kind));
+        fitting.map(|cause| (cause.id.as_str(), cause.class, cause.cause.as_str()))
+    }
+
+    /// The diagnosis of this very cause, if the facts allow it at all.
+    pub(crate) fn diagnose_as(&self, id: &str, facts: &Facts) -> Option<Diagnosis> {
+        let cause = self.causes.iter().find(|cause| cause.id == id)?;
+        let candidate = Candidate::of(cause, facts).filter(|candidate| candidate.confidence >= FLOOR)?;
+        Some(candidate.diagnosis(facts, candidate.confidence))
+    }
+
     fn unknown(&self, facts: &Facts) -> Diagnosis {
         let incident = &facts.incident;
         let mut evidence: Vec<Evidence> = Vec::new();
@@ -206,6 +224,7 @@ impl Knowledge {
             remedies: Vec::new(),
             params: facts.params.clone(),
             blast_radius: facts.blast_radius(),
+            tiers: Vec::new(),
         }
     }
 }
@@ -302,6 +321,7 @@ impl<'a> Candidate<'a> {
             remedies: cause.remedies.clone(),
             params,
             blast_radius: facts.blast_radius(),
+            tiers: Vec::new(),
         }
     }
 }

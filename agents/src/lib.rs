@@ -1,4 +1,4 @@
-//! The agents: monitor, diagnostic, remediation and notification, on the rules tier.
+//! The agents: monitor, diagnostic, remediation and notification; on rules, and on models where rules are not sure.
 //!
 //! ```text
 //!  monitor ─incidents─▶ diagnostic ─cause, confidence─▶ remediation ─plan─▶ tool nodes of the graph ─▶ notification
@@ -21,6 +21,7 @@ mod monitor;
 mod node;
 mod notification;
 mod reach;
+mod reasoning;
 mod remediation;
 mod remedies;
 mod signature;
@@ -40,6 +41,7 @@ pub use monitor::INCIDENTS_MAX;
 pub use node::{AgentNode, ROLES};
 pub use notification::{Collected, Notice, Notifier, Printed, Urgency};
 pub use reach::Answer;
+pub use reasoning::{Mind, PROMPT_BYTES_MAX, RULES, Step, TOP};
 pub use remediation::plan;
 pub use remedies::{Action, ParamKind, Remedies, Remedy};
 pub use signature::{fingerprint, signature};

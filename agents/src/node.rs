@@ -1,7 +1,7 @@
 //! The `agent:` node kind: one role at work on one task.
 //!
-//! Roles are deterministic here. A model-driven tier takes the place of a role's judgement, never of its reach: tools stay
-//! those the node names, calls stay in the journal, acts stay with `tool` nodes.
+//! A model takes the place of a role's judgement, never of its reach: tools stay those the node names, calls stay in the
+//! journal, acts stay with `tool` nodes.
 
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use crate::desk::Desk;
 use crate::kit::Kit;
 use crate::notification::Notifier;
 use crate::reach::Reach;
+use crate::reasoning::Mind;
 use crate::{diagnostic, monitor, notification, remediation};
 
 /// The roles there are.
@@ -28,18 +29,26 @@ pub struct AgentNode {
     tools: Arc<dyn ToolBox>,
     kit: Arc<Kit>,
     notifier: Arc<dyn Notifier>,
+    mind: Option<Mind>,
 }
 
 impl AgentNode {
     /// Agents with these tools, this knowledge and this way to reach people.
     pub fn new(tools: Arc<dyn ToolBox>, kit: Arc<Kit>, notifier: Arc<dyn Notifier>) -> Self {
-        Self { tools, kit, notifier }
+        Self { tools, kit, notifier, mind: None }
     }
 
-    async fn work(&self, role: &str, desk: &Desk<'_>) -> Result<Value, TaskError> {
-        match role {
+    /// The same with models for the nodes that name a tier.
+    #[must_use]
+    pub fn with_mind(mut self, mind: Option<Mind>) -> Self {
+        self.mind = mind;
+        self
+    }
+
+    async fn work(&self, agent: &graphs::AgentNode, desk: &Desk<'_>) -> Result<Value, TaskError> {
+        match agent.role.as_str() {
             "monitor" => monitor::watch(desk).await,
-            "diagnostic" => diagnostic::diagnose(desk).await,
+            "diagnostic" => diagnostic::diagnose(desk, agent).await,
             "remediation" => remediation::remediate(desk),
             "notification" => notification::notify(desk, &self.notifier).await,
             other => {
@@ -57,9 +66,9 @@ impl NodeKind for AgentNode {
             return Err(TaskError::bug(format!("node `{}` is no agent node", node.name)));
         };
         let reach = Reach::new(&ctx, &self.tools, &agent.role, &agent.tools);
-        let desk = Desk { ctx: &ctx, kit: &self.kit, reach };
+        let desk = Desk { ctx: &ctx, kit: &self.kit, mind: self.mind.as_ref(), reach };
         ctx.emit(json!({ "agent": agent.role, "node": node.name, "phase": "working" })).await?;
-        let result = self.work(&agent.role, &desk).await?;
+        let result = self.work(agent, &desk).await?;
         Ok(NodeOutput { result: Some(result), ..NodeOutput::default() })
     }
 }

@@ -13,7 +13,7 @@ use runtime_core::record::CallKind;
 use serde_json::Value;
 use tools::node::call_tool;
 use tools::policy::pattern_fits;
-use tools::toolbox::ToolBox;
+use tools::toolbox::{ToolBox, ToolBrief};
 
 /// An answer with its place in the journal, so that a claim can cite it.
 #[derive(Debug, Clone)]
@@ -39,6 +39,16 @@ impl<'a> Reach<'a> {
     /// The tools that the patterns of a node name, for a role.
     pub(crate) fn new(ctx: &'a Context, tools: &'a Arc<dyn ToolBox>, role: &'a str, allowed: &'a [String]) -> Self {
         Self { ctx, tools, role, allowed, made: AtomicU32::new(0) }
+    }
+
+    /// The tools that `read` would take.
+    ///
+    /// # Errors
+    /// The tools cannot be listed.
+    pub(crate) async fn readable(&self) -> Result<Vec<ToolBrief>, TaskError> {
+        let mut briefs = self.tools.list(self.allowed).await?;
+        briefs.retain(|brief| brief.effect == EffectClass::ReadOnly);
+        Ok(briefs)
     }
 
     /// Reads with a tool.

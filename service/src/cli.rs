@@ -17,6 +17,7 @@ mod history;
 mod interrupts;
 mod mcp;
 mod migrate;
+mod models;
 mod prune;
 mod recover;
 mod resume;
@@ -110,6 +111,7 @@ enum Command {
     Store(store::Store),
     Audit(audit::Audit),
     Tools(tools::Tools),
+    Models(models::Models),
     Mcp(mcp::Mcp),
     Completions(completions::Completions),
     /// Run a workload of the benchmarks and print its JSON line
@@ -260,6 +262,7 @@ fn dispatch(command: Command, app: &App) -> Result<Exit, Failure> {
         Command::Store(args) => on_runtime(store::run(args, app)),
         Command::Audit(args) => on_runtime(audit::run(args, app)),
         Command::Tools(args) => on_runtime(tools::run(args, app)),
+        Command::Models(args) => on_runtime(models::run(args, app)),
         Command::Mcp(args) => on_runtime(mcp::run(args, app)),
     }
 }

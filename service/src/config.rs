@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use checkpoints::keys::KeyRing;
 use checkpoints::open::Address;
 use graphs::EffectClass;
+use models::ModelsConfig;
+use runtime_core::interlocks::redact;
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::Value;
@@ -73,6 +75,10 @@ pub(crate) struct Config {
     pub(crate) graphs: Vec<PathBuf>,
     /// What the agents know; `None` takes what ships.
     pub(crate) knowledge: Option<Knowledge>,
+    /// Models for agents whose nodes name a tier; without them the rules answer.
+    pub(crate) models: Option<ModelsConfig>,
+    /// A folder with prompts, `NAME.j2`, which go before those that ship.
+    pub(crate) prompts: Option<PathBuf>,
     /// Who acts when nobody says otherwise.
     pub(crate) user: Option<String>,
     /// Keys that have no effect here.
@@ -167,6 +173,8 @@ struct File {
     #[serde(default)]
     graphs: Vec<PathBuf>,
     knowledge: Option<Knowledge>,
+    models: Option<Spanned<ModelsConfig>>,
+    prompts: Option<PathBuf>,
     user: Option<String>,
 }
 
@@ -212,6 +220,8 @@ impl Config {
             lock: base.join(LOCK_FILE),
             graphs: file.graphs.into_iter().map(|path| base.join(path)).collect(),
             knowledge: file.knowledge.map(|files| files.beside(base)),
+            models: file.models.map(|models| usable(text, name, models, base)).transpose()?,
+            prompts: file.prompts.map(|folder| base.join(folder)),
             user: file.user,
             warnings,
         })
@@ -231,6 +241,20 @@ impl Encryption {
         }
         self
     }
+}
+
+/// The models as configured, if they hang together; key files are seen from `base`.
+fn usable(text: &str, name: &str, models: Spanned<ModelsConfig>, base: &Path) -> Result<ModelsConfig, Failure> {
+    let at = (models.referenced.line(), models.referenced.column());
+    let mut models = models.value;
+    let problems = models.problems();
+    if !problems.is_empty() {
+        return Err(placed(text, name, at, &format!("models: {}", problems.join("; "))));
+    }
+    for provider in models.providers.values_mut() {
+        provider.key_file = provider.key_file.take().map(|file| base.join(file));
+    }
+    Ok(models)
 }
 
 /// Where the calls of a server act.
@@ -305,12 +329,22 @@ fn syntax(text: &str, name: &str, error: &serde_saphyr::Error) -> Failure {
 fn placed(text: &str, name: &str, at: (u64, u64), message: &str) -> Failure {
     let (line, column) = at;
     let index = usize::try_from(line.saturating_sub(1)).unwrap_or(usize::MAX);
-    let shown: String = text.lines().nth(index).unwrap_or("").chars().take(120).collect();
+    let shown: String = without_secret(text.lines().nth(index).unwrap_or("")).chars().take(120).collect();
     let margin = " ".repeat(line.to_string().len());
     let caret = " ".repeat(usize::try_from(column.saturating_sub(1)).unwrap_or(0).min(120));
     Failure::usage(format!(
         "{message}\n{margin}--> {name}:{line}:{column}\n{margin} |\n{line} | {shown}\n{margin} | {caret}^"
     ))
+}
+
+/// A line as a message may show it: somebody may have typed a key where its name belongs.
+fn without_secret(line: &str) -> String {
+    match line.split_once(':') {
+        Some((key, value)) if redact::is_secret_key(key) && !value.trim().is_empty() => {
+            format!("{key}: {}", redact::HIDDEN)
+        }
+        _ => redact::whole_text(line),
+    }
 }
 
 /// A file's text, unless it is too large or no UTF-8.
@@ -390,13 +424,26 @@ mod tests {
         check_error(
             "store: memory\nstorage: x\n",
             expect![[r#"
-            error: unknown field `storage`, expected one of store, encryption, mcpServers, servers, approvers, environments, policy, graphs, knowledge, user
+            error: unknown field `storage`, expected one of store, encryption, mcpServers, servers, approvers, environments, policy, graphs, knowledge, models, prompts, user
              --> interlock.yaml:2:1
               |
             2 | storage: x
               | ^
         "#]],
         );
+    }
+
+    #[test]
+    fn a_key_typed_into_the_file_is_not_shown() {
+        for (line, shown) in [
+            ("      api_key: hunter2hunter2", "      api_key: [redacted]"),
+            ("      key: sk-abcdefghijklmnop", "      key: [redacted]"),
+            ("      kee: x", "      kee: x"),
+        ] {
+            let text = format!("models:\n  providers:\n    a:\n      kind: anthropic\n{line}\n");
+            let failure = Config::parse(&text, "interlock.yaml", Path::new("")).map(drop).unwrap_err().text();
+            assert!(failure.contains(&format!("5 | {shown}\n")), "{failure}");
+        }
     }
 
     #[test]

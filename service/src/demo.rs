@@ -68,6 +68,8 @@ pub(crate) async fn run(app: &App, demonstration: Demonstration) -> Result<Exit,
         lock: folder.join(LOCK_FILE),
         graphs: Vec::new(),
         knowledge: None,
+        models: None,
+        prompts: None,
         user: Some(who.user().to_owned()),
         warnings: Vec::new(),
     };

@@ -99,8 +99,11 @@ impl Stage {
         let tools = Arc::new(ScriptedTools::from_test(&test.tools, |_| EffectClass::ReadOnly));
         let toolbox: Arc<dyn ToolBox> = tools.clone();
         let nursery = Arc::new(Nursery::default());
-        let agents =
-            wiring::Agents::new(Arc::clone(&toolbox), Arc::new(Collected::default()), config.knowledge.clone());
+        let agents = wiring::Agents::new(
+            Arc::clone(&toolbox),
+            Arc::new(Collected::default()),
+            wiring::Minds::rules_only(config),
+        );
         let mut builder = Engine::builder(Arc::clone(&store))
             .clock(clock.clone())
             .entropy(Arc::new(Chance::default()))

@@ -1,13 +1,14 @@
 //! Where the parts meet: store, engine, tools, agents. The only module that names concrete ones.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use agents::{AgentNode, Kit, Notifier};
+use agents::{AgentNode, Kit, Mind, Notifier};
 use async_trait::async_trait;
 use checkpoints::open::{self, Address, OpenOptions};
 use graphs::{CompiledGraph, GraphDigest};
+use models::{Correction, ModelsConfig, Ports, PriceTable, Setup, Tiers};
 use runtime::ports::store::{Store, StoreError};
 use runtime::{Context, Engine, NodeKind};
 use runtime_core::error::TaskError;
@@ -25,12 +26,14 @@ use tools::toolbox::ToolBox;
 
 use crate::answers::Who;
 use crate::call_as::{CALL_AS, CallAs};
-use crate::config::{Config, Knowledge, address_text};
+use crate::config::{Config, Knowledge, address_text, io_text, read_bounded};
 use crate::failure::Failure;
 use crate::graph_files::{GraphSet, Known};
 use crate::notices::OnStandardError;
 use crate::spawn::{Nursery, SpawnNode};
 
+/// Most files of a folder of prompts.
+const PROMPTS_MAX: usize = 1_000;
 /// Graphs that a stored graph may refer to.
 const LINKS_MAX: usize = 1_000;
 
@@ -83,7 +86,7 @@ impl Session {
             .policy(policy(&config))
             .kind("tool", Arc::new(ToolNode::new(Arc::clone(&tools))))
             .function(CALL_AS, Arc::new(CallAs(Arc::clone(&tools))))
-            .kind("agent", Arc::new(Agents::new(tools, notifier, config.knowledge.clone())))
+            .kind("agent", Arc::new(Agents::new(tools, notifier, Minds::of(&config))))
             .kind("spawn", Arc::new(SpawnNode(Arc::clone(&nursery))))
             .build();
         nursery.open(engine.clone());
@@ -217,27 +220,84 @@ fn is_own(server: &ServerConfig) -> bool {
     same && args.first().is_some_and(|arg| arg == "mcp")
 }
 
-/// Agents whose knowledge is read when the first of them works: most commands need none.
+/// What agents know and whom they ask, as configured.
+pub(crate) struct Minds {
+    knowledge: Option<Knowledge>,
+    models: Option<ModelsConfig>,
+    prompts: Option<PathBuf>,
+}
+
+impl Minds {
+    pub(crate) fn of(config: &Config) -> Self {
+        let (knowledge, models, prompts) = (config.knowledge.clone(), config.models.clone(), config.prompts.clone());
+        Self { knowledge, models, prompts }
+    }
+
+    /// As configured, but without models: tests of graphs cost nothing and always end the same.
+    pub(crate) fn rules_only(config: &Config) -> Self {
+        Self { models: None, prompts: None, ..Self::of(config) }
+    }
+
+    fn kit(&self) -> Result<Kit, String> {
+        match &self.knowledge {
+            Some(files) => files.kit(),
+            None => Kit::shipped().map_err(|error| error.to_string()),
+        }
+    }
+
+    fn mind(&self) -> Result<Option<Mind>, String> {
+        let Some(config) = &self.models else { return Ok(None) };
+        let tiers = tiers(config)?;
+        let own = self.prompts.as_deref().map(own_prompts).transpose()?.unwrap_or_default();
+        Mind::new(Arc::new(tiers), own).map(Some)
+    }
+}
+
+/// The models as configured, with their keys read and their prices known.
+pub(crate) fn tiers(config: &ModelsConfig) -> Result<Tiers, String> {
+    let setup = Setup {
+        prices: PriceTable::shipped().map_err(|why| format!("models: {why}"))?,
+        correction: Correction::default(),
+        ports: Ports::default(),
+        key: &models::read_key,
+    };
+    Tiers::open(config, setup).map_err(|problems| format!("models: {}", problems.join("; ")))
+}
+
+/// The prompts of a folder, by name.
+fn own_prompts(folder: &Path) -> Result<BTreeMap<String, String>, String> {
+    let failed = |error: &std::io::Error| format!("prompts {}: {}", folder.display(), io_text(error));
+    let mut prompts = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).map_err(|error| failed(&error))?.take(PROMPTS_MAX) {
+        let path = entry.map_err(|error| failed(&error))?.path();
+        let name = path.file_stem().and_then(|name| name.to_str());
+        let Some(name) = name.filter(|_| path.extension().is_some_and(|ending| ending == "j2")) else { continue };
+        let text = read_bounded(&path, agents::PROMPT_BYTES_MAX as u64)
+            .map_err(|why| format!("prompt {}: {why}", path.display()))?;
+        prompts.insert(name.to_owned(), text);
+    }
+    Ok(prompts)
+}
+
+/// Agents that learn what they know when the first of them works: most commands need none.
 pub(crate) struct Agents {
     tools: Arc<dyn ToolBox>,
     notifier: Arc<dyn Notifier>,
-    knowledge: Option<Knowledge>,
+    minds: Minds,
     node: OnceLock<Result<AgentNode, String>>,
 }
 
 impl Agents {
-    /// Agents with these tools, this way to reach people and this knowledge.
-    pub(crate) fn new(tools: Arc<dyn ToolBox>, notifier: Arc<dyn Notifier>, knowledge: Option<Knowledge>) -> Self {
-        Self { tools, notifier, knowledge, node: OnceLock::new() }
+    /// Agents with these tools, this way to reach people, and what they know.
+    pub(crate) fn new(tools: Arc<dyn ToolBox>, notifier: Arc<dyn Notifier>, minds: Minds) -> Self {
+        Self { tools, notifier, minds, node: OnceLock::new() }
     }
 
     fn node(&self) -> &Result<AgentNode, String> {
         self.node.get_or_init(|| {
-            let kit = match &self.knowledge {
-                Some(files) => files.kit()?,
-                None => Kit::shipped().map_err(|error| error.to_string())?,
-            };
-            Ok(AgentNode::new(Arc::clone(&self.tools), Arc::new(kit), Arc::clone(&self.notifier)))
+            let (kit, mind) = (self.minds.kit()?, self.minds.mind()?);
+            let node = AgentNode::new(Arc::clone(&self.tools), Arc::new(kit), Arc::clone(&self.notifier));
+            Ok(node.with_mind(mind))
         })
     }
 }

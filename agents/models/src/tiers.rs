@@ -172,6 +172,14 @@ impl Tiers {
         &self.order
     }
 
+    /// Every model: tier, provider, name, price; tiers from the lowest, models in the order in which they are asked.
+    pub fn models(&self) -> impl Iterator<Item = (&str, &str, &str, &ModelCard)> {
+        let tiers = self.order.iter().filter_map(|tier| Some((tier.as_str(), self.tiers.get(tier)?)));
+        tiers.flat_map(|(tier, targets)| {
+            targets.iter().map(move |target| (tier, target.provider.name(), target.model.as_str(), &target.card))
+        })
+    }
+
     /// The tier above another one.
     pub fn above(&self, tier: &str) -> Option<&str> {
         let at = self.order.iter().position(|name| name == tier)?;

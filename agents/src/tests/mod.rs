@@ -4,6 +4,7 @@ mod airflow;
 mod faults;
 mod library;
 mod mcp;
+mod reasoning;
 mod roles;
 mod tool_node;
 mod world;

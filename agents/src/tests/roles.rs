@@ -153,7 +153,7 @@ async fn a_role_that_does_not_exist_is_named_with_those_that_do() {
         .assert_eq(&result.unwrap_err().message);
 }
 
-fn timed_out() -> Value {
+pub(super) fn timed_out() -> Value {
     json!({
         "id": "inc-1", "fingerprint": "f1", "pipeline": "flights_daily", "business_date": "2013-01-23", "environment": "production",
         "kind": "run_failed", "severity": "high", "title": "flights_daily 2013-01-23: run failed", "run_id": "r1",
@@ -162,7 +162,7 @@ fn timed_out() -> Value {
     })
 }
 
-fn estate(upstream: Scripted) -> ScriptedTools {
+pub(super) fn estate(upstream: Scripted) -> ScriptedTools {
     ScriptedTools::new()
         .reads("warehouse.get_run", json!({ "run_id": "r1", "state": "failed" }))
         .reads("warehouse.get_log", json!({ "lines": ["GET https://x.example/f (timeout 30 s)", "Task failed"] }))
@@ -194,7 +194,7 @@ fn shown(diagnosis: &Value) -> String {
     )
 }
 
-fn degraded() -> Value {
+pub(super) fn degraded() -> Value {
     json!({ "consecutive_timeouts": 1, "recent_requests": [{ "outcome": "timeout" }],
             "manifest": { "complete": true, "expected_rows": 897, "delivered_rows": 897 } })
 }

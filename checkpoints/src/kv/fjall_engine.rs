@@ -12,7 +12,8 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 
 use super::{Engine, KeyRange, KvError, Order, Page, Reader, SyncPolicy, Value, WriteMap};
 
-const CACHE_BYTES: u64 = 2 * 1024 * 1024;
+/// The system's page cache is behind it.
+const CACHE_BYTES: u64 = 1024 * 1024;
 /// The least that fjall accepts.
 const JOURNAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const WORKERS: usize = 1;

@@ -7,6 +7,7 @@ mod guard;
 mod http;
 mod interlocks;
 mod login;
+mod models;
 mod readme;
 mod stage;
 mod store;

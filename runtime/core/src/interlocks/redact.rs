@@ -13,6 +13,8 @@ const PARTS_MAX: usize = 64;
 const DEPTH_MAX: usize = 16;
 /// Most values shown in all.
 const VALUES_MAX: usize = 100;
+/// In the first and the last line of a private key.
+const PRIVATE_KEY: &str = "PRIVATE KEY-----";
 /// Shortest word that can be a key by its looks.
 const WORD_BYTES_MIN: usize = 12;
 
@@ -100,14 +102,40 @@ fn part(value: &Value, depth: usize, left: &mut usize) -> Value {
 
 /// A text with what looks like a secret hidden, cut to a length that people read.
 pub fn text(text: &str) -> String {
-    if text.contains("PRIVATE KEY-----") {
+    let cut: String = text.chars().take(TEXT_CHARS_MAX).collect();
+    // A key whose ending is cut off is still one.
+    let mut shown = if text.contains(PRIVATE_KEY) { HIDDEN.to_owned() } else { whole_text(&cut) };
+    if cut.len() < text.len() && shown != HIDDEN {
+        shown.push_str(&format!("… ({} bytes)", text.len()));
+    }
+    shown
+}
+
+/// A value with secrets hidden, by their keys and by their looks, and nothing cut: for a model that has to read it.
+pub fn whole(value: &Value) -> Value {
+    match value {
+        Value::String(text) => Value::from(whole_text(text)),
+        Value::Array(items) => items.iter().map(whole).collect(),
+        Value::Object(fields) => {
+            let hidden = fields.iter().map(|(key, field)| match field {
+                Value::String(secret) if !secret.is_empty() && is_secret_key(key) => (key.clone(), HIDDEN.into()),
+                field => (key.clone(), whole(field)),
+            });
+            Value::Object(hidden.collect())
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
+    }
+}
+
+/// A text with what looks like a secret hidden, and nothing cut.
+pub fn whole_text(text: &str) -> String {
+    if text.contains(PRIVATE_KEY) {
         return HIDDEN.to_owned();
     }
-    let cut: String = text.chars().take(TEXT_CHARS_MAX).collect();
     let is_word =
         |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '+' | '/' | '=' | ':' | '@' | '%' | '~');
-    let mut shown = String::with_capacity(cut.len());
-    let mut rest = cut.as_str();
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
     let mut before = String::new();
     while !rest.is_empty() {
         let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
@@ -125,9 +153,6 @@ pub fn text(text: &str) -> String {
         let (between, next) = after.split_at(gap);
         shown.push_str(between);
         rest = next;
-    }
-    if cut.len() < text.len() {
-        shown.push_str(&format!("… ({} bytes)", text.len()));
     }
     shown
 }

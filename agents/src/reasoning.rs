@@ -1,0 +1,76 @@
+//! Judgement by a model, where the rules are not sure: asked in tiers, held to a form, weighed against the evidence.
+//!
+//! ```text
+//!  rules ─not sure─▶ climb ─▶ talk ─▶ turn ─▶ models::Tiers          a turn is one call in the journal, its worst case
+//!                      ▲        └ tools: reads of the role's reach      reserved before and its cost settled after
+//!                      └── weigh ◀── opinion
+//! ```
+//!
+//! A model names causes; it never acts, and it cannot make a case that the evidence does not make: see [`opinion`]. What
+//! tools and logs say reaches it as data, with secrets hidden.
+
+mod climb;
+mod opinion;
+mod talk;
+mod turn;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use models::Tiers;
+use runtime_core::error::TaskError;
+
+pub use climb::Step;
+pub(crate) use climb::diagnose;
+
+/// The tier that asks no model.
+pub const RULES: &str = "rules";
+/// The highest tier an installation has, whatever it is called there.
+pub const TOP: &str = "top";
+/// Longest prompt file.
+pub const PROMPT_BYTES_MAX: usize = 64 * 1024;
+/// Prompts that ship, by name.
+const SHIPPED: [(&str, &str); 1] = [("diagnostic", include_str!("../prompts/diagnostic.j2"))];
+
+/// The models of an installation and what they are told.
+#[derive(Debug, Clone)]
+pub struct Mind {
+    tiers: Arc<Tiers>,
+    prompts: BTreeMap<String, String>,
+}
+
+impl Mind {
+    /// Models with the prompts that ship; `own` prompts go before those and beside them.
+    ///
+    /// # Errors
+    /// A prompt is too long.
+    pub fn new(tiers: Arc<Tiers>, own: BTreeMap<String, String>) -> Result<Self, String> {
+        let mut prompts: BTreeMap<String, String> =
+            SHIPPED.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+        prompts.extend(own);
+        match prompts.iter().find(|(_, text)| text.len() > PROMPT_BYTES_MAX) {
+            Some((name, _)) => Err(format!("prompt `{name}` has more than {PROMPT_BYTES_MAX} bytes")),
+            None => Ok(Self { tiers, prompts }),
+        }
+    }
+
+    /// The models.
+    pub fn tiers(&self) -> &Tiers {
+        &self.tiers
+    }
+
+    fn prompt(&self, name: &str) -> Result<&str, TaskError> {
+        self.prompts.get(name).map(String::as_str).ok_or_else(|| {
+            let known: Vec<&str> = self.prompts.keys().map(String::as_str).collect();
+            TaskError::invalid(format!("there is no prompt `{name}`; prompts are {}", known.join(", ")))
+        })
+    }
+}
+
+/// The beginning of a text, cut at a character.
+fn beginning(text: &str, chars_max: usize) -> String {
+    match text.char_indices().nth(chars_max) {
+        Some((at, _)) => format!("{}… [cut]", text.get(..at).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}

@@ -1,0 +1,92 @@
+//! One call of a model, in the journal: asked once, paid once, its worst case reserved before.
+
+use graphs::EffectClass;
+use models::{Amounts, ModelRequest, ModelResponse, TierError, Tiers};
+use runtime::{CallSpec, Context};
+use runtime_core::error::{ErrorClass, TaskError};
+use runtime_core::interlocks::budget::Cost;
+use runtime_core::record::CallKind;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+const MICROS: f64 = 1e6;
+
+/// Who asks, of which tier, for the how-manieth time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asking<'a> {
+    pub(super) role: &'a str,
+    pub(super) tier: &'a str,
+    pub(super) turn: usize,
+}
+
+/// Asks the tier, or gives back what it answered before a restart.
+///
+/// # Errors
+/// The request cannot be sent, a budget or the guard says no, or nobody of the tier answered.
+pub(super) async fn ask(
+    ctx: &Context,
+    tiers: &Tiers,
+    asking: Asking<'_>,
+    request: &ModelRequest,
+) -> Result<ModelResponse, TaskError> {
+    request.check().map_err(|problem| TaskError::invalid(problem.to_string()))?;
+    let Some(worst) = tiers.worst_case(asking.tier, request).await else {
+        let text = format!("there is no model tier `{}`; tiers are {}", asking.tier, tiers.order().join(", "));
+        return Err(TaskError::invalid(text));
+    };
+    // The prompt itself stays out of the arguments: these go to the audit log, and a prompt that was reworded while the
+    // thread slept must not look like another call. What was asked is named by its digest, in the result.
+    let args = json!({"tier": asking.tier, "turn": asking.turn});
+    let spec = CallSpec {
+        role: Some(asking.role.into()),
+        worst: cost(worst),
+        ..CallSpec::new(CallKind::Model, &format!("model.{}", asking.tier), args, EffectClass::Idempotent)
+    };
+    let recorded = ctx
+        .call(spec, |permit| async move {
+            match tiers.complete(asking.tier, request, &mut |_| {}).await {
+                Ok(done) => {
+                    permit.meter.spent(cost(done.spent));
+                    Ok(json!({
+                        "response": done.response,
+                        "request": digest(request),
+                        "failed_before": done.attempts.iter().map(|attempt| attempt.error.to_string()).collect::<Vec<_>>(),
+                        "usage": {"usd": done.spent.usd_micros as f64 / MICROS, "tokens": done.spent.tokens},
+                    }))
+                }
+                Err(error) => {
+                    permit.meter.spent(cost(error.spent));
+                    Err(failure(&error))
+                }
+            }
+        })
+        .await?;
+    let response = recorded.get("response").cloned().unwrap_or(Value::Null);
+    serde_json::from_value(response)
+        .map_err(|error| TaskError::invalid(format!("the recorded answer of tier `{}`: {error}", asking.tier)))
+}
+
+fn cost(amounts: Amounts) -> Cost {
+    Cost { usd_micros: amounts.usd_micros, tokens: amounts.tokens }
+}
+
+fn digest(request: &ModelRequest) -> String {
+    hex::encode(Sha256::digest(serde_json::to_vec(request).unwrap_or_default()))
+}
+
+/// A failure in the runtime's words; the provider's own repetitions are behind it already.
+fn failure(error: &TierError) -> TaskError {
+    use models::ErrorClass as Model;
+    let class = match error.class() {
+        Some(Model::RateLimited) => ErrorClass::RateLimited,
+        Some(Model::Overloaded | Model::Unavailable | Model::CutStream | Model::MalformedAnswer) => {
+            ErrorClass::Transient
+        }
+        Some(Model::Timeout) => ErrorClass::Timeout,
+        Some(Model::Auth) => ErrorClass::Denied,
+        Some(Model::QuotaSpent) => ErrorClass::Resource,
+        Some(Model::ContextOverflow | Model::InvalidRequest | Model::UnknownModel) | None => ErrorClass::Invalid,
+        Some(Model::Refused | Model::OverBound) => ErrorClass::Permanent,
+    };
+    TaskError::new(class, error.to_string())
+}
