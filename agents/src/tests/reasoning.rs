@@ -270,9 +270,11 @@ async fn no_secret_leaves_for_a_provider() {
 
 #[tokio::test]
 async fn a_wall_that_pauses_asks_and_what_was_answered_is_not_asked_again() {
-    let small = Script::new("a", [calls("warehouse__list_runs", json!({})), opinion(None, 0.6, "log", "Task failed")]);
-    // The first turn fits: it costs at most a little over one cent, and took 0.2 of one. The second does not any more.
-    let wall = "tier: { start: rules, max: top, climb_below: 0.5 }, budget: { usd_per_run: 0.0145, on_exceed: pause }";
+    let mut first = calls("warehouse__list_runs", json!({}));
+    first.usage = Some(Usage { input: 1_000, output: 2_000, ..Usage::default() });
+    let small = Script::new("a", [first, opinion(None, 0.6, "log", "Task failed")]);
+    // The first turn fits: it costs at most 1.6 cents, and took 1.1. The second does not any more.
+    let wall = "tier: { start: rules, max: top, climb_below: 0.5 }, budget: { usd_per_run: 0.02, on_exceed: pause }";
     let (outcome, found, _, world) = diagnosed((mute_quorum(), wall), healthy(), [&small, &Script::new("b", [])]).await;
     assert_eq!((outcome, small.n_asked()), (Outcome::Success, 2), "{:?}", world.questions);
     assert_eq!(steps(&found), ["small 0.6"]);
