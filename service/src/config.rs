@@ -397,6 +397,16 @@ mod tests {
         assert_eq!((config.policy.rules.len(), config.policy.fallbacks.len()), (4, 2));
     }
 
+    /// What the example shows as a comment works once it is none.
+    #[test]
+    fn the_models_of_the_example_are_valid() {
+        let example = include_str!("../interlock.example.yaml");
+        let commented = example.split_once("# models:\n").unwrap().1.split_once("# Own prompts").unwrap().0;
+        let lines: String = commented.lines().map(|line| format!("{}\n", line.strip_prefix("# ").unwrap())).collect();
+        let config = Config::parse(&format!("models:\n{lines}"), "example", Path::new("etc")).unwrap();
+        assert_eq!(config.models.unwrap().order, ["small", "large"]);
+    }
+
     #[test]
     fn servers_are_pasted_as_editors_write_them() {
         let pasted = [
