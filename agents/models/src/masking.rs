@@ -162,9 +162,11 @@ pub struct Finding {
 
 /// Finds and masks. Made once; every use takes time linear in the text.
 pub struct Masker {
-    finders: Vec<(MaskKind, Box<dyn Finder>)>,
+    finders: Vec<FinderOf>,
     fields: Option<secrets::Fields>,
 }
+
+type FinderOf = (MaskKind, Box<dyn Finder>);
 
 impl fmt::Debug for Masker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -188,15 +190,13 @@ impl Masker {
             let all: Vec<&str> = KINDS.iter().map(|(_, word)| *word).collect();
             return Err(rule("kinds", format!("there is no kind `{name}`; there are: {}", all.join(", "))));
         }
-        let mut finders: Vec<(MaskKind, Box<dyn Finder>)> = Vec::new();
+        let mut finders: Vec<FinderOf> = Vec::new();
         for (kind, word) in KINDS.iter().filter(|(kind, _)| is_on(kind)) {
             let finder = built_in(kind).map_err(|problem| rule(word, problem.to_string()))?;
             finders.push((kind.clone(), finder));
         }
         let behind_secrets = usize::from(is_on(&MaskKind::Secret));
-        for (at, (name, finder)) in custom(&rules.custom)?.into_iter().enumerate() {
-            finders.insert(behind_secrets + at, (MaskKind::Custom(name), finder));
-        }
+        finders.splice(behind_secrets..behind_secrets, custom(&rules.custom)?);
         let fields = is_on(&MaskKind::Secret).then(secrets::Fields::new).transpose();
         Ok(Self { finders, fields: fields.map_err(|problem| rule("secret", problem.to_string()))? })
     }
@@ -394,11 +394,11 @@ fn built_in(kind: &MaskKind) -> Result<Box<dyn Finder>, regex::Error> {
     })
 }
 
-fn custom(patterns: &BTreeMap<String, String>) -> Result<Vec<(String, Box<dyn Finder>)>, MaskError> {
+fn custom(patterns: &BTreeMap<String, String>) -> Result<Vec<FinderOf>, MaskError> {
     if patterns.len() > CUSTOM_MAX {
         return Err(rule("custom", format!("{} patterns, {CUSTOM_MAX} are possible", patterns.len())));
     }
-    let mut finders: Vec<(String, Box<dyn Finder>)> = Vec::new();
+    let mut finders: Vec<FinderOf> = Vec::new();
     for (name, pattern) in patterns {
         let wrong = |problem: String| rule(&format!("custom.{}", name.escape_debug()), problem);
         if !is_word(name) || KINDS.iter().any(|(_, word)| word == name) {
@@ -415,7 +415,7 @@ fn custom(patterns: &BTreeMap<String, String>) -> Result<Vec<(String, Box<dyn Fi
         if pattern.is_match("") {
             return Err(wrong("it matches a text of nothing; make it ask for a character".to_owned()));
         }
-        finders.push((name.clone(), Box::new(find::Custom(pattern))));
+        finders.push((MaskKind::Custom(name.clone()), Box::new(find::Custom(pattern))));
     }
     Ok(finders)
 }

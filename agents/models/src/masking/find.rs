@@ -75,7 +75,7 @@ pub(super) fn opens(text: &str, at: usize) -> bool {
         return true;
     }
     let is_decimal = last == '.' && before.as_bytes().iter().rev().nth(1).is_some_and(u8::is_ascii_digit);
-    !last.is_alphanumeric() && !is_decimal
+    !is_of_word(last) && !is_decimal
 }
 
 /// Whether something may end here: the same, seen from the other side.
@@ -83,9 +83,16 @@ pub(super) fn closes(text: &str, at: usize) -> bool {
     let mut after = text[at..].chars();
     match after.next() {
         Some('.') => !after.next().is_some_and(|c| c.is_ascii_digit()),
-        Some(next) => !next.is_alphanumeric(),
+        Some(next) => !is_of_word(next),
         None => true,
     }
+}
+
+/// Scripts that set no spaces between words begin here: among them, whatever is next to a number is no part of it.
+const SPACELESS: char = '\u{2e80}';
+
+fn is_of_word(c: char) -> bool {
+    c.is_alphanumeric() && c < SPACELESS
 }
 
 /// `\n`, `\r` or `\t`, as text within JSON has them.

@@ -20,12 +20,15 @@ const CODICE_DIGITS_MIN: usize = 4;
 
 /// National ids of the countries this knows.
 pub(super) struct NationalIds {
-    forms: Vec<(Regex, fn(&str) -> bool)>,
+    forms: Vec<(Regex, Check)>,
 }
+
+/// Whether a find is right in itself.
+type Check = fn(&str) -> bool;
 
 impl NationalIds {
     pub(super) fn new() -> Result<Self, regex::Error> {
-        let form = |pattern: &str, checks: fn(&str) -> bool| Regex::new(pattern).map(|pattern| (pattern, checks));
+        let form = |pattern: &str, checks: Check| Regex::new(pattern).map(|pattern| (pattern, checks));
         Ok(Self {
             forms: vec![
                 form("[0-9]{3}-[0-9]{2}-[0-9]{4}", is_ssn)?,

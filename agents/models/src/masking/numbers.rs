@@ -52,7 +52,7 @@ pub(super) struct Cards {
 
 impl Cards {
     pub(super) fn new(passes: fn(&[u32]) -> bool) -> Result<Self, regex::Error> {
-        Ok(Self { runs: Regex::new("[0-9]+(?:[ -][0-9]+)*")?, passes })
+        Ok(Self { runs: Regex::new("[0-9]+(?:[ .\u{a0}\u{202f}-][0-9]+)*")?, passes })
     }
 
     fn is_card(&self, text: &str) -> bool {
@@ -90,11 +90,12 @@ impl Finder for Cards {
 
 /// The groups of a run of figures, where they stand in the whole text.
 fn groups_of(run: &str, start: usize) -> Vec<Range<usize>> {
-    let mut groups = Vec::new();
-    let mut at = start;
-    for group in run.split([' ', '-']) {
-        groups.push(at..at + group.len());
-        at += group.len() + 1;
+    let mut groups: Vec<Range<usize>> = Vec::new();
+    for (at, _) in run.char_indices().filter(|(_, c)| c.is_ascii_digit()) {
+        match groups.last_mut() {
+            Some(group) if group.end == start + at => group.end += 1,
+            _ => groups.push(start + at..start + at + 1),
+        }
     }
     groups
 }

@@ -113,12 +113,12 @@ impl Phones {
             r"0(?:2[0-9] [0-9]{4} [0-9]{4}|[1378][0-9]{2} [0-9]{3} [0-9]{4}|[17][0-9]{3} [0-9]{3} ?[0-9]{3})",
             r"\(0[1-9][0-9]{1,3}\) ?[0-9]{3,8}(?: [0-9]{3,4})?",
             // France
-            r"0[1-9](?:(?: [0-9]{2}){4}|(?:\.[0-9]{2}){4}|(?:-[0-9]{2}){4})",
+            r"0[1-9](?:(?: [0-9]{2}){4}|(?:\.[0-9]{2}){4})",
         ];
         Ok(Self {
             international: Regex::new(r"\+[1-9](?:[ .()/-]{0,2}[0-9]){6,15}")?,
             national: national.iter().map(|pattern| Regex::new(pattern)).collect::<Result<_, _>>()?,
-            german: Regex::new(r"0[1-9][0-9]{1,3}/ ?[0-9]{3,8}(?:[ -][0-9]{1,5}){0,3}")?,
+            german: Regex::new(r"0[1-9][0-9]{1,3}/ ?(?:[0-9]{6,8}|[0-9]{2,4}(?:[ -][0-9]{2,4}){1,3})")?,
             named: Regex::new(concat!(
                 r"(?i)(?-u:\b|_)(?:tel(?:efono|éfono|efon|ephone)?|phone|mobile|mobil|m[oó]vil|cellulare|fax|handy|fon|whatsapp)",
                 r#"(?-u:[ _.]{0,2}(?:number|num|no|nr)\b)?[.\\"']{0,4}[ \t]{0,2}[:=#]{0,2}[ \t]{0,2}[\\"']{0,4}"#,
@@ -134,7 +134,7 @@ impl Finder for Phones {
         for pattern in &self.national {
             found.extend(pattern.find_iter(text).map(|hit| hit.range()).filter(|at| is_apart(text, at)));
         }
-        // A day's folder within the folder of its month looks the same.
+        // A count of many, `050/100`, is shorter; a day's folder within the folder of its month looks the same.
         let is_path =
             |at: &Range<usize>| text[..at.start].ends_with('/') || text[at.end..].starts_with(['/', '_', '-']);
         let german = self.german.find_iter(text).map(|hit| hit.range());

@@ -41,10 +41,12 @@ const HEADS: &[&str] = &[
 /// Words that name a password.
 const PASSWORD: &str = "password|passwd|passphrase|passwort|pgpass|pwd";
 /// Words that name a key or token. `file_token` and `continuation_token` open nothing.
-const KEY: &str = "(?:client|app|shared|webhook|signing|jwt|api|session)[_-]?secret|secret[_-]?(?:access[_-]?)?key|secret|(?:api|access|account|auth|private|signing|encryption|fernet|storage|sas|service)[_-]?key|(?:access|refresh|auth|id|session|api|bot|app|bearer|client|personal|private|secret|security|csrf|github|gitlab|slack|vault|x)[_-]?token|\\btoken";
+const KEY: &str = "(?:client|app|shared|webhook|signing|jwt|api|session)[_-]?secret|secret[_-]?(?:access[_-]?)?key|secret|(?:api|access|auth|private|signing|encryption|fernet|storage|sas)[_-]?key|accountkey|(?:access|refresh|auth|id|session|api|bot|app|bearer|client|personal|private|secret|security|csrf|github|gitlab|slack|vault|x)[_-]?token|\\btoken";
 
-/// Longest value behind a word.
-const VALUE_BYTES_MAX: usize = 1024;
+/// How much of a value behind a word is read to tell whether it is one, and how much of one is masked. In bytes; within
+/// quotes, in characters.
+const JUDGED_MAX: usize = 512;
+const VALUE_MAX: usize = 16 * 1024;
 /// Longest private key.
 const PEM_BYTES_MAX: usize = 16 * 1024;
 /// Shortest password that is one.
@@ -53,6 +55,8 @@ const PASSWORD_BYTES_MIN: usize = 4;
 const KEY_BYTES_MIN: usize = 8;
 /// From this length on a run of letters alone is no word any more.
 const KEY_WORD_BYTES_MAX: usize = 24;
+/// Longest name of where a value is.
+const REFERENCE_BYTES_MAX: usize = 64;
 /// What stands where a value would, and is none.
 const NO_VALUES: &[&str] = &[
     "none",
@@ -119,23 +123,32 @@ impl Secrets {
 
     fn bearers(&self, text: &str, found: &mut Vec<Range<usize>>) {
         for hit in self.bearer.captures_iter(text) {
-            let bearer = hit.get(1).filter(|token| token.as_str().bytes().any(|byte| byte.is_ascii_digit()));
+            let is_word =
+                |token: &str| token.len() < KEY_WORD_BYTES_MAX && !token.bytes().any(|byte| byte.is_ascii_digit());
+            let bearer = hit.get(1).filter(|token| !is_word(token.as_str()));
             found.extend(bearer.or(hit.get(2)).map(|token| token.range()));
         }
     }
 
     fn named(&self, text: &str, found: &mut Vec<Range<usize>>) {
+        let mut done = 0;
         for hit in self.named.captures_iter(text) {
-            let Some(whole) = hit.get(0) else { continue };
+            // A word within a value names nothing.
+            let Some(whole) = hit.get(0).filter(|whole| whole.start() >= done) else { continue };
             // A quote that the pattern has read belongs to the value.
             let quoted = hit.name("sql").or(hit.name("by")).map(|_| 1);
-            let value = Written::at(text, whole.end() - quoted.unwrap_or_default());
+            let begin = whole.end() - quoted.unwrap_or_default();
+            let value = Written::at(text, begin, JUDGED_MAX);
             let is_typed = hit.name("typed").is_some_and(|mark| mark.as_str().contains(':'));
             if quoted.is_none() && is_typed && value.is_prose(text) || value.is_code(text) {
                 continue;
             }
             let fits = if hit.name("key").is_some() { is_key } else { is_password };
-            found.extend(fits(&text[value.at.clone()]).then_some(value.at));
+            if fits(&text[value.at.clone()]) {
+                let whole = Written::at(text, begin, VALUE_MAX);
+                done = whole.at.end;
+                found.push(whole.at);
+            }
         }
     }
 }
@@ -179,26 +192,27 @@ struct Written {
 
 impl Written {
     /// The value that begins here: up to the quote that closes it, or one word.
-    fn at(text: &str, begin: usize) -> Self {
+    fn at(text: &str, begin: usize, most: usize) -> Self {
         let rest = &text[begin..];
         let unescaped = rest.trim_start_matches('\\');
         let escapes = rest.len() - unescaped.len();
         let Some(quote) = unescaped.chars().next().filter(|c| matches!(c, '"' | '\'' | '`')) else {
-            let is_end = |c: char| c.is_whitespace() || r#""'`,;&<>(){}[]|\"#.contains(c);
-            let length = rest.find(is_end).unwrap_or(rest.len());
+            let is_end = |byte: &u8| byte.is_ascii_whitespace() || br#""'`,;&<>(){}[]|\"#.contains(byte);
+            let reach = rest.floor_char_boundary(most);
+            let length = rest[..reach].bytes().position(|byte| is_end(&byte)).unwrap_or(reach);
             let word = rest[..length].trim_end_matches(['.', '!', '?', ':']);
             return Self { at: begin..begin + word.len(), is_quoted: false };
         };
         let start = begin + escapes + 1;
         let mut was_escape = false;
-        let closing = text[start..].char_indices().take(VALUE_BYTES_MAX).find(|(_, c)| {
+        let closing = text[start..].char_indices().take(most).find(|(_, c)| {
             // Within JSON within JSON, the quote that closes is escaped as the one that opened was.
             let closes = *c == '\n' || *c == quote && (escapes > 0 || !was_escape);
             was_escape = *c == '\\' && !was_escape;
             closes
         });
-        let reach = text[start..].char_indices().nth(VALUE_BYTES_MAX).map_or(text.len(), |(at, _)| start + at);
-        let value = &text[start..closing.map_or(reach, |(at, _)| start + at)];
+        let reach = || text[start..].char_indices().nth(most).map_or(text.len() - start, |(at, _)| at);
+        let value = &text[start..start + closing.map_or_else(reach, |(at, _)| at)];
         let value = if escapes > 0 { value.trim_end_matches('\\') } else { value };
         Self { at: start..start + value.len(), is_quoted: true }
     }
@@ -233,7 +247,8 @@ fn is_template(value: &str) -> bool {
 fn is_reference(value: &str) -> bool {
     let value = value.to_ascii_lowercase();
     let names = ["password", "passwd", "secret", "token", "api_key", "passphrase"];
-    NO_VALUES.contains(&value.as_str()) || names.iter().any(|name| value.ends_with(name))
+    NO_VALUES.contains(&value.as_str())
+        || value.len() <= REFERENCE_BYTES_MAX && names.iter().any(|name| value.ends_with(name))
 }
 
 /// `PWD=/opt/airflow` is where a shell stands.
