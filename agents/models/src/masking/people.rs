@@ -116,7 +116,7 @@ impl Phones {
             r"0[1-9](?:(?: [0-9]{2}){4}|(?:\.[0-9]{2}){4})",
         ];
         Ok(Self {
-            international: Regex::new(r"\+[1-9](?:[ .()/-]{0,2}[0-9]){6,15}")?,
+            international: Regex::new(r"(?:\+|00)[1-9](?:[ .()/-]{0,2}[0-9]){6,15}")?,
             national: national.iter().map(|pattern| Regex::new(pattern)).collect::<Result<_, _>>()?,
             german: Regex::new(r"0[1-9][0-9]{1,3}/ ?(?:[0-9]{6,8}|[0-9]{2,4}(?:[ -][0-9]{2,4}){1,3})")?,
             named: Regex::new(concat!(
@@ -148,14 +148,17 @@ fn international(text: &str, at: Range<usize>) -> Option<Range<usize>> {
     let is_end = |end: &usize| text.as_bytes()[end - 1].is_ascii_digit() && closes(text, *end);
     let fits = |end: &usize| is_international(&text[at.start..*end]);
     let end = (at.start + 8..=at.end).rev().filter(is_end).find(fits)?;
-    let is_bare = digits(&text[at.start..end]).len() + 1 == end - at.start;
+    let number = &text[at.start..end];
+    let is_bare = !number.contains([' ', '.', '(', ')', '/', '-']);
     let rest = text[end..].trim_start();
-    let is_amount = is_bare && UNITS.iter().any(|unit| rest.starts_with(unit));
-    (opens(text, at.start) && !is_amount).then_some(at.start..end)
+    // A long number may be padded with noughts.
+    let is_amount = is_bare && (number.starts_with('0') || UNITS.iter().any(|unit| rest.starts_with(unit)));
+    (is_apart(text, &(at.start..end)) && !is_amount).then_some(at.start..end)
 }
 
 fn is_international(number: &str) -> bool {
     let number: String = number.replace("(0)", "").chars().filter(char::is_ascii_digit).collect();
+    let number = number.trim_start_matches("00");
     let country = COUNTRIES.iter().find(|(code, ..)| number.starts_with(code));
     let (code, least, most) = country.copied().unwrap_or((number.get(..3).unwrap_or_default(), 7, 12));
     let behind = &number[code.len()..];

@@ -39,7 +39,7 @@ const HEADS: &[&str] = &[
 ];
 
 /// Words that name a password.
-const PASSWORD: &str = "password|passwd|passphrase|passwort|pgpass|pwd";
+const PASSWORD: &str = "password|passwd|passphrase|passwort|pgpass|[_.-]pass|pwd";
 /// Words that name a key or token. `file_token` and `continuation_token` open nothing.
 const KEY: &str = "(?:client|app|shared|webhook|signing|jwt|api|session)[_-]?secret|secret[_-]?(?:access[_-]?)?key|secret|(?:api|access|auth|private|signing|encryption|fernet|storage|sas)[_-]?key|accountkey|(?:access|refresh|auth|id|session|api|bot|app|bearer|client|personal|private|secret|security|csrf|github|gitlab|slack|vault|x)[_-]?token|\\btoken";
 
@@ -200,7 +200,7 @@ impl Written {
             let is_end = |byte: &u8| byte.is_ascii_whitespace() || br#""'`,;&<>(){}[]|\"#.contains(byte);
             let reach = rest.floor_char_boundary(most);
             let length = rest[..reach].bytes().position(|byte| is_end(&byte)).unwrap_or(reach);
-            let word = rest[..length].trim_end_matches(['.', '!', '?', ':']);
+            let word = rest[..length].trim_end_matches(['.', ':']);
             return Self { at: begin..begin + word.len(), is_quoted: false };
         };
         let start = begin + escapes + 1;
