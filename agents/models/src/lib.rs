@@ -20,6 +20,7 @@ mod fingerprint;
 mod http;
 mod leaks;
 mod limits;
+mod masking;
 mod prices;
 mod provider;
 mod request;
@@ -41,6 +42,7 @@ pub use config::{Key, KeySource, Kind, MaxTokensField, ModelsConfig, ProviderCon
 pub use error::{ErrorClass, ModelError, Spent};
 pub use fingerprint::{fingerprint, normalise};
 pub use limits::Limits;
+pub use masking::{Finding, MaskError, MaskKind, MaskRules, Masker, Vault};
 pub use prices::{Amounts, ModelCard, PriceTable, Rates, UnknownModel};
 pub use provider::{Delta, Ports, Provider, Sink, open};
 pub use request::{Effort, Message, ModelRequest, OutputSchema, Part, RequestProblem, Role, System, Tool, ToolChoice};

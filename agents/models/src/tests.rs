@@ -4,6 +4,7 @@ mod batches;
 mod cache;
 mod calls;
 mod incidents;
+mod masking;
 mod server;
 mod streams;
 mod tiers;

@@ -272,6 +272,17 @@ fn asked(cause: usize, at: Timestamp, draw: &mut Draw) -> ModelRequest {
     ModelRequest { system, ..ModelRequest::of_text(text, 2000) }
 }
 
+/// Some requests of each cause, for whoever needs texts of a real estate.
+pub(super) fn some_incidents() -> Vec<ModelRequest> {
+    let begin: Timestamp = "2026-03-01T00:00:00Z".parse().unwrap();
+    let mut draw = Draw(7);
+    let at = |n: i64| begin + SignedDuration::from_hours(n * 31);
+    (0..10)
+        .flat_map(|n| (0..CAUSES.len()).map(move |cause| (n, cause)))
+        .map(|(n, cause)| asked(cause, at(n), &mut draw))
+        .collect()
+}
+
 /// What a month of incidents came to.
 #[derive(Debug, Default)]
 struct Month {
