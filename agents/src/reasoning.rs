@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A model names causes; it never acts, and it cannot make a case that the evidence does not make: see [`opinion`]. What
-//! tools and logs say reaches it as data, with secrets hidden.
+//! tools and logs say reaches it as data, with secrets hidden and personal data masked.
 
 mod climb;
 mod opinion;
@@ -17,7 +17,7 @@ mod turn;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use models::Tiers;
+use models::{MaskRules, Masker, Tiers};
 use runtime_core::error::TaskError;
 
 pub use climb::Step;
@@ -37,20 +37,22 @@ const SHIPPED: [(&str, &str); 1] = [("diagnostic", include_str!("../prompts/diag
 pub struct Mind {
     tiers: Arc<Tiers>,
     prompts: BTreeMap<String, String>,
+    masker: Arc<Masker>,
 }
 
 impl Mind {
-    /// Models with the prompts that ship; `own` prompts go before those and beside them.
+    /// Models with the prompts that ship; `own` prompts go before those and beside them. `masking` says what is masked.
     ///
     /// # Errors
-    /// A prompt is too long.
-    pub fn new(tiers: Arc<Tiers>, own: BTreeMap<String, String>) -> Result<Self, String> {
+    /// A prompt is too long, or a pattern of `masking` cannot be used.
+    pub fn new(tiers: Arc<Tiers>, own: BTreeMap<String, String>, masking: &MaskRules) -> Result<Self, String> {
+        let masker = Arc::new(Masker::new(masking).map_err(|error| format!("masking: {error}"))?);
         let mut prompts: BTreeMap<String, String> =
             SHIPPED.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
         prompts.extend(own);
         match prompts.iter().find(|(_, text)| text.len() > PROMPT_BYTES_MAX) {
             Some((name, _)) => Err(format!("prompt `{name}` has more than {PROMPT_BYTES_MAX} bytes")),
-            None => Ok(Self { tiers, prompts }),
+            None => Ok(Self { tiers, prompts, masker }),
         }
     }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use checkpoints::keys::KeyRing;
 use checkpoints::open::Address;
 use graphs::EffectClass;
-use models::ModelsConfig;
+use models::{MaskRules, ModelsConfig};
 use runtime_core::interlocks::redact;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -77,6 +77,8 @@ pub(crate) struct Config {
     pub(crate) knowledge: Option<Knowledge>,
     /// Models for agents whose nodes name a tier; without them the rules answer.
     pub(crate) models: Option<ModelsConfig>,
+    /// What is masked before anything leaves for a model.
+    pub(crate) masking: MaskRules,
     /// A folder with prompts, `NAME.j2`, which go before those that ship.
     pub(crate) prompts: Option<PathBuf>,
     /// Who acts when nobody says otherwise.
@@ -174,6 +176,8 @@ struct File {
     graphs: Vec<PathBuf>,
     knowledge: Option<Knowledge>,
     models: Option<Spanned<ModelsConfig>>,
+    #[serde(default)]
+    masking: MaskRules,
     prompts: Option<PathBuf>,
     user: Option<String>,
 }
@@ -221,6 +225,7 @@ impl Config {
             graphs: file.graphs.into_iter().map(|path| base.join(path)).collect(),
             knowledge: file.knowledge.map(|files| files.beside(base)),
             models: file.models.map(|models| usable(text, name, models, base)).transpose()?,
+            masking: file.masking,
             prompts: file.prompts.map(|folder| base.join(folder)),
             user: file.user,
             warnings,
@@ -401,7 +406,7 @@ mod tests {
     #[test]
     fn the_models_of_the_example_are_valid() {
         let example = include_str!("../interlock.example.yaml");
-        let commented = example.split_once("# models:\n").unwrap().1.split_once("# Own prompts").unwrap().0;
+        let commented = example.split_once("# models:\n").unwrap().1.split_once("# What leaves").unwrap().0;
         let lines: String = commented.lines().map(|line| format!("{}\n", line.strip_prefix("# ").unwrap())).collect();
         let config = Config::parse(&format!("models:\n{lines}"), "example", Path::new("etc")).unwrap();
         assert_eq!(config.models.unwrap().order, ["small", "large"]);
@@ -434,7 +439,7 @@ mod tests {
         check_error(
             "store: memory\nstorage: x\n",
             expect![[r#"
-            error: unknown field `storage`, expected one of store, encryption, mcpServers, servers, approvers, environments, policy, graphs, knowledge, models, prompts, user
+            error: unknown field `storage`, expected one of store, encryption, mcpServers, servers, approvers, environments, policy, graphs, knowledge, models, masking, prompts, user
              --> interlock.yaml:2:1
               |
             2 | storage: x

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use agents::Collected;
 use checkpoints::open::Address;
 use graphs::OpenCatalog;
+use models::MaskRules;
 use runtime::{Start, history};
 use runtime_core::ids::ThreadId;
 use runtime_core::record::{CallKind, RunOptions};
@@ -69,6 +70,7 @@ pub(crate) async fn run(app: &App, demonstration: Demonstration) -> Result<Exit,
         graphs: Vec::new(),
         knowledge: None,
         models: None,
+        masking: MaskRules::default(),
         prompts: None,
         user: Some(who.user().to_owned()),
         warnings: Vec::new(),

@@ -8,7 +8,7 @@ use agents::{AgentNode, Kit, Mind, Notifier};
 use async_trait::async_trait;
 use checkpoints::open::{self, Address, OpenOptions};
 use graphs::{CompiledGraph, GraphDigest};
-use models::{Correction, ModelsConfig, Ports, PriceTable, Setup, Tiers};
+use models::{Correction, MaskRules, ModelsConfig, Ports, PriceTable, Setup, Tiers};
 use runtime::ports::store::{Store, StoreError};
 use runtime::{Context, Engine, NodeKind};
 use runtime_core::error::TaskError;
@@ -224,13 +224,14 @@ fn is_own(server: &ServerConfig) -> bool {
 pub(crate) struct Minds {
     knowledge: Option<Knowledge>,
     models: Option<ModelsConfig>,
+    masking: MaskRules,
     prompts: Option<PathBuf>,
 }
 
 impl Minds {
     pub(crate) fn of(config: &Config) -> Self {
         let (knowledge, models, prompts) = (config.knowledge.clone(), config.models.clone(), config.prompts.clone());
-        Self { knowledge, models, prompts }
+        Self { knowledge, models, masking: config.masking.clone(), prompts }
     }
 
     /// As configured, but without models: tests of graphs cost nothing and always end the same.
@@ -249,7 +250,7 @@ impl Minds {
         let Some(config) = &self.models else { return Ok(None) };
         let tiers = tiers(config)?;
         let own = self.prompts.as_deref().map(own_prompts).transpose()?.unwrap_or_default();
-        Mind::new(Arc::new(tiers), own).map(Some)
+        Mind::new(Arc::new(tiers), own, &self.masking).map(Some)
     }
 }
 

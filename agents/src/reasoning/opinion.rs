@@ -15,12 +15,12 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::talk::Heard;
 use crate::confidence::{AMBIGUOUS, combine};
 use crate::diagnosis::{Class, Diagnosis, Status, transience};
 use crate::facts::Facts;
 use crate::incident::Evidence;
 use crate::knowledge::Knowledge;
-use crate::reach::Answer;
 
 /// What agreement of a model that is certain weighs.
 const AGREES: f64 = 0.5;
@@ -100,7 +100,7 @@ impl Opinion {
     }
 
     /// The diagnosis of rules and model together.
-    pub(super) fn weigh(self, rules: &Diagnosis, knowledge: &Knowledge, facts: &Facts, heard: &[Answer]) -> Diagnosis {
+    pub(super) fn weigh(self, rules: &Diagnosis, knowledge: &Knowledge, facts: &Facts, heard: &Heard) -> Diagnosis {
         let (proven, missing) = self.proven(facts, heard);
         let mut diagnosis = match (&self.cause_id, proven.is_empty()) {
             (_, true) => rules.clone(),
@@ -144,17 +144,17 @@ impl Opinion {
     }
 
     /// The citations that stand where they are said to stand, and a gap for each that does not.
-    fn proven(&self, facts: &Facts, heard: &[Answer]) -> (Vec<Evidence>, Vec<String>) {
+    fn proven(&self, facts: &Facts, heard: &Heard) -> (Vec<Evidence>, Vec<String>) {
         let incident = serde_json::to_value(&facts.incident).unwrap_or_default();
         let (mut proven, mut missing) = (Vec::new(), Vec::new());
         for cited in &self.evidence {
             let quoted = cited.quote.chars().count() >= QUOTE_CHARS_MIN;
-            let told = heard.iter().rev().filter(|answer| answer.tool == cited.source);
+            let told = heard.answers.iter().rev().filter(|answer| answer.tool == cited.source);
             let answers = facts.source(&cited.source).into_iter().chain(told);
-            let found = answers.filter(|answer| stands_in(&answer.value, &cited.quote)).find(|_| quoted);
+            let found = answers.filter(|answer| heard.shows(&answer.value, &cited.quote)).find(|_| quoted);
             match found {
                 Some(answer) => proven.push(Evidence::new(cited.claim.as_str(), answer, json!(cited.quote))),
-                None if quoted && cited.source == "incident" && stands_in(&incident, &cited.quote) => {
+                None if quoted && cited.source == "incident" && heard.shows(&incident, &cited.quote) => {
                     proven.extend(facts.incident.evidence.first().map(|seen| Evidence {
                         claim: cited.claim.clone(),
                         excerpt: json!(cited.quote),
@@ -168,19 +168,6 @@ impl Opinion {
             }
         }
         (proven, missing)
-    }
-}
-
-/// Whether a text of a value, or the value as JSON, has the quote.
-fn stands_in(value: &Value, quote: &str) -> bool {
-    match value {
-        Value::String(text) => text.contains(quote),
-        Value::Array(items) => items.iter().any(|item| stands_in(item, quote)) || value.to_string().contains(quote),
-        Value::Object(fields) => {
-            fields.values().any(|field| stands_in(field, quote)) || value.to_string().contains(quote)
-        }
-        Value::Number(number) => number.to_string() == quote,
-        Value::Bool(_) | Value::Null => false,
     }
 }
 

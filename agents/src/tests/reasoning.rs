@@ -6,8 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use expect_test::expect;
 use models::{
-    ErrorClass as ModelFault, ModelError, ModelRequest, ModelResponse, ModelsConfig, Part, PriceTable, Provider, Sink,
-    Spent, StopReason, Tiers, Usage,
+    ErrorClass as ModelFault, MaskRules, ModelError, ModelRequest, ModelResponse, ModelsConfig, Part, PriceTable,
+    Provider, Sink, Spent, StopReason, Tiers, Usage,
 };
 use parking_lot::Mutex;
 use runtime_core::record::{InterruptKind, Outcome};
@@ -103,7 +103,7 @@ fn mind(small: &Arc<Script>, large: &Arc<Script>) -> Mind {
     let providers: BTreeMap<&str, Arc<dyn Provider>> =
         BTreeMap::from([("a", Arc::clone(small) as _), ("b", Arc::clone(large) as _)]);
     let tiers = Tiers::of(&config, &PriceTable::shipped().unwrap(), providers).unwrap();
-    Mind::new(Arc::new(tiers), BTreeMap::new()).unwrap()
+    Mind::new(Arc::new(tiers), BTreeMap::new(), &MaskRules::default()).unwrap()
 }
 
 const CLIMBING: &str = "tier: { start: rules, max: large, climb_below: 0.85 }";
@@ -266,6 +266,32 @@ async fn no_secret_leaves_for_a_provider() {
         assert!(!asked.contains(secret), "{secret}");
     }
     assert_eq!(found["tiers"][0]["tier"], "small");
+}
+
+#[tokio::test]
+async fn personal_data_leaves_as_placeholders_and_tools_get_it_back() {
+    let tools = healthy().reads("warehouse.query", json!({"rows": []})).reads(
+        "warehouse.get_log",
+        json!({"lines": ["row 7 of ann@bank.example has card 4111 1111 1111 1111 and no carrier"]}),
+    );
+    let ask = json!({"sql": "select * from src_flights where booked_by = '[email-1]'"});
+    let answers =
+        || [calls("warehouse__query", ask.clone()), opinion(None, 0.5, "log", "row 7 of [email-1] has card [card-1]")];
+    let small = Script::new("a", answers());
+    let (_, found, tools, _) =
+        diagnosed((mute_quorum(), "tier: { start: rules, max: small }"), tools, [&small, &small]).await;
+    let asked = small.everything_asked();
+    assert!(asked.contains("row 7 of [email-1] has card [card-1]"), "{asked}");
+    assert!(!asked.contains("ann@bank") && !asked.contains("4111"), "{asked}");
+    let query = tools.calls().into_iter().rfind(|call| call.target == "warehouse.query").unwrap();
+    assert_eq!(query.args["sql"], "select * from src_flights where booked_by = 'ann@bank.example'");
+    // A quote counts as the model saw it, and what it says to people keeps the placeholders.
+    assert_eq!(
+        (steps(&found), found["gaps"].to_string().contains("cites")),
+        (vec!["small 0.5".to_owned()], false),
+        "{found}"
+    );
+    assert!(!found.to_string().contains("ann@bank"), "{found}");
 }
 
 #[tokio::test]
