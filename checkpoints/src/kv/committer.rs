@@ -7,9 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::durable::Shared;
@@ -22,9 +20,6 @@ use super::{Engine, KvError, Reader, Txn, WriteMap};
 const BATCH_MAX: usize = 512;
 /// A frame takes no further transaction beyond this.
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// How long the committer looks for the next job before it sleeps: a thread that takes one step after the other has it ready
-/// sooner than a sleeper wakes.
-const LOOK_MAX: Duration = Duration::from_micros(60);
 /// Frames are padded to whole blocks: many small ones fill the log sooner than the memory.
 const LOG_TURN_BYTES: u64 = 16 * 1024 * 1024;
 /// Recent writes may grow to this multiple of a turn while the engine is behind; then writers wait.
@@ -123,26 +118,13 @@ impl<E: Engine> Committer<E> {
     }
 
     fn run(&mut self) {
-        while let Some(job) = self.next() {
+        while let Some(job) = self.jobs.blocking_recv() {
             let round = catch_unwind(AssertUnwindSafe(|| self.round(job)));
             if let Err(panic) = round {
                 self.shared.close(&KvError::Bug { cause: panic_text(&*panic) });
             }
         }
         self.finish();
-    }
-
-    /// The next job; `None` when there will be no more.
-    fn next(&mut self) -> Option<Job> {
-        let until = Instant::now() + LOOK_MAX;
-        while Instant::now() < until {
-            match self.jobs.try_recv() {
-                Ok(job) => return Some(job),
-                Err(TryRecvError::Empty) => std::thread::yield_now(),
-                Err(TryRecvError::Disconnected) => return None,
-            }
-        }
-        self.jobs.blocking_recv()
     }
 
     /// One batch: everything that is queued now, within the bounds.

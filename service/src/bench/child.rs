@@ -10,7 +10,7 @@ use runtime::ports::store::ThreadFilter;
 use serde_json::{Value, json};
 
 use super::graphs_used::{CHAIN, compile};
-use super::measure::{Marks, quantile, rss_bytes, rss_mb};
+use super::measure::{Marks, allocated_bytes, quantile, rss_mb};
 use super::workloads::{Bench, block_on};
 use super::{BenchArgs, Outcome};
 
@@ -95,10 +95,10 @@ fn until_done(args: &BenchArgs, role: &str) -> anyhow::Result<(Child, String)> {
     Ok((child, line))
 }
 
-/// Resident bytes of a child that has done its part and waits.
+/// Resident allocated bytes of a child that has done its part and waits.
 pub(super) fn idle_rss(args: &BenchArgs, role: &str) -> anyhow::Result<f64> {
     let (mut child, line) = until_done(args, role)?;
-    let rss = rss_bytes(&child.id().to_string());
+    let rss = allocated_bytes(&child.id().to_string());
     drop(child.stdin.take());
     child.wait()?;
     anyhow::ensure!(line.trim() == "done", "the child did not come to rest");

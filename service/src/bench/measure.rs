@@ -66,15 +66,20 @@ pub(super) fn quantile(values: &[f64], q: f64) -> f64 {
     sorted[low] + (sorted[high] - sorted[low]) * (place - low as f64)
 }
 
-/// Resident memory of a process in MB.
+/// Resident memory of a process in MB, its program's pages included.
 pub(super) fn rss_mb(pid: &str) -> f64 {
-    (rss_bytes(pid) / 104_857.6).round() / 10.0
+    (status_bytes(pid, "VmRSS:") / 104_857.6).round() / 10.0
 }
 
-/// Resident memory of a process.
-pub(super) fn rss_bytes(pid: &str) -> f64 {
+/// Resident memory that a process has allocated, without the pages of its program: those come and go with the code that ran
+/// last, by more than what is measured.
+pub(super) fn allocated_bytes(pid: &str) -> f64 {
+    status_bytes(pid, "RssAnon:")
+}
+
+fn status_bytes(pid: &str, field: &str) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
     let kb = line.and_then(|line| line.split_whitespace().next()).and_then(|kb| kb.parse::<f64>().ok());
     kb.unwrap_or(0.0) * 1024.0
 }

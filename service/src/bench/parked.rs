@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use super::child;
 use super::graphs_used::{PARK, compile};
-use super::measure::{Marks, quantile, rss_bytes, rss_mb};
+use super::measure::{Marks, allocated_bytes, quantile, rss_mb};
 use super::workloads::{Bench, block_on, folder_bytes};
 use super::{BenchArgs, Outcome};
 
@@ -52,12 +52,12 @@ async fn park(args: &BenchArgs, n: usize, size: usize, metrics: &mut Map<String,
     let mut ok = park_range(&bench, &graph, args, (args.offset, args.offset + n_warm, size)).await?;
     let warm_s = began.elapsed().as_secs_f64();
     bench.backend.rest().await?;
-    let before = rss_bytes("self");
+    let before = allocated_bytes("self");
     let began = Instant::now();
     ok &= park_range(&bench, &graph, args, (args.offset + n_warm, args.offset + n, size)).await?;
     let elapsed = warm_s + began.elapsed().as_secs_f64();
     bench.backend.rest().await?;
-    let after = rss_bytes("self");
+    let after = allocated_bytes("self");
     let logical = bench.size().await?.logical;
     if let Some(bench) = Arc::into_inner(bench) {
         bench.close().await?;
