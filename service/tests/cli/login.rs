@@ -120,7 +120,9 @@ fn a_login_is_made_once_kept_for_its_owner_and_used_afterwards() {
     let (host, path) = back.strip_prefix("http://").and_then(|rest| rest.split_once('/')).unwrap();
     let mut browser = TcpStream::connect(host).unwrap();
     let state = parameter(&address, "state");
-    write!(browser, "GET /{path}?code=c&state={state} HTTP/1.1\r\nhost: {host}\r\n\r\n").unwrap();
+    // In one piece, as a browser does: who listens needs only the first line, and then hangs up.
+    let request = format!("GET /{path}?code=c&state={state} HTTP/1.1\r\nhost: {host}\r\n\r\n");
+    browser.write_all(request.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("logged in to crm"), "{said}");
