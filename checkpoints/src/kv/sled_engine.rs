@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::memory::panic_text;
 use super::{Engine, KeyRange, KvError, Order, Page, Reader, SyncPolicy, Value, WriteMap, sled_sync};
@@ -20,6 +21,12 @@ const SEGMENT_BYTES: usize = 512 * 1024;
 const CACHE_BYTES: u64 = 1024 * 1024;
 /// Most pieces one value can have, so that a damaged count cannot ask for endless reads.
 const PIECES_MAX: u32 = (super::VALUE_BYTES_MAX / PIECE_BYTES_MAX) as u32 + 1;
+
+/// What sled says of a file that is locked.
+const LOCKED: &str = "could not acquire lock";
+/// How long the threads of a closed database may keep its lock, and how often that is looked at.
+const LET_GO_MAX: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 const WHOLE: u8 = 0;
 const PIECES: u8 = 1;
@@ -47,7 +54,7 @@ impl SledEngine {
             .segment_size(SEGMENT_BYTES)
             .flush_every_ms(None)
             .use_compression(false);
-        let db = guarded("open", || config.open())?;
+        let db = open_when_let_go(&config)?;
         let tree = |name: &str| guarded("open a tree", || db.open_tree(name));
         let (data, pieces, meta) = (tree("data")?, tree("pieces")?, tree("meta")?);
         let path = folder.join("db");
@@ -190,6 +197,20 @@ impl Reader for SledEngine {
             }
             let value = self.assemble(&key, &stored)?;
             page.entries.push((key.to_vec(), value));
+        }
+    }
+}
+
+/// Opens the database once its last owner has let go. Its lock lives as long as the last of sled's own threads, which on a busy
+/// machine outlives the close that it belongs to; who may open the folder at all was decided before, by the folder's lock.
+fn open_when_let_go(config: &sled::Config) -> Result<sled::Db, KvError> {
+    let until = Instant::now() + LET_GO_MAX;
+    loop {
+        match guarded("open", || config.open()) {
+            Err(KvError::Engine { cause, .. }) if cause.contains(LOCKED) && Instant::now() < until => {
+                std::thread::sleep(LOOK_AGAIN);
+            }
+            opened => return opened,
         }
     }
 }
