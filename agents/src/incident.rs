@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use models::fingerprint;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::reach::Answer;
-use crate::signature::{fingerprint, short, signature};
+use crate::signature::{short, signature};
 
 /// What was noticed. The order is that of precedence: the first is what an incident is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -44,5 +44,5 @@ pub use reach::Answer;
 pub use reasoning::{Mind, PROMPT_BYTES_MAX, RULES, Step, TOP};
 pub use remediation::plan;
 pub use remedies::{Action, ParamKind, Remedies, Remedy};
-pub use signature::{fingerprint, signature};
+pub use signature::signature;
 pub use yaml::Broken;

@@ -6,7 +6,6 @@
 use std::sync::LazyLock;
 
 use regex::Regex;
-use sha2::{Digest, Sha256};
 
 /// Longest text that is looked at; error messages are shorter, logs are cut before.
 const TEXT_BYTES_MAX: usize = 16 * 1024;
@@ -43,16 +42,6 @@ pub fn signature(text: &str) -> String {
     masked.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// SHA-256 over parts that cannot run into each other, in hex.
-pub fn fingerprint(parts: &[&str]) -> String {
-    let mut hasher = Sha256::new();
-    for part in parts {
-        hasher.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-        hasher.update(part.as_bytes());
-    }
-    hex::encode(hasher.finalize())
-}
-
 /// The head of a fingerprint, for titles and ids.
 pub(crate) fn short(fingerprint: &str) -> &str {
     fingerprint.get(..SHORT_DIGITS).unwrap_or(fingerprint)
@@ -60,6 +49,8 @@ pub(crate) fn short(fingerprint: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use models::fingerprint;
+
     use super::*;
 
     #[test]
