@@ -102,10 +102,13 @@ fn part(value: &Value, depth: usize, left: &mut usize) -> Value {
 
 /// A text with what looks like a secret hidden, cut to a length that people read.
 pub fn text(text: &str) -> String {
-    let cut: String = text.chars().take(TEXT_CHARS_MAX).collect();
     // A key whose ending is cut off is still one.
-    let mut shown = if text.contains(PRIVATE_KEY) { HIDDEN.to_owned() } else { whole_text(&cut) };
-    if cut.len() < text.len() && shown != HIDDEN {
+    if text.contains(PRIVATE_KEY) {
+        return HIDDEN.to_owned();
+    }
+    let cut: String = text.chars().take(TEXT_CHARS_MAX).collect();
+    let mut shown = whole_text(&cut);
+    if cut.len() < text.len() {
         shown.push_str(&format!("… ({} bytes)", text.len()));
     }
     shown
