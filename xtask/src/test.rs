@@ -62,13 +62,18 @@ pub(crate) struct Stage {
     about: &'static str,
     weight: Weight,
     needs: &'static [Tool],
-    env: &'static [(&'static str, &'static str)],
+    env: Settings,
+    /// What `--deep` sets instead, where the promised number takes longer than every run may.
+    deep: Settings,
     work: Work,
 }
 
+/// Environment of a stage's program.
+type Settings = &'static [(&'static str, &'static str)];
+
 impl Stage {
     const fn light(name: &'static str, about: &'static str, needs: &'static [Tool], work: Work) -> Self {
-        Self { name, about, weight: Weight::Light, needs, env: &[], work }
+        Self { name, about, weight: Weight::Light, needs, env: &[], deep: &[], work }
     }
 
     /// Left out unless it is named.
@@ -85,11 +90,16 @@ impl Stage {
     const fn heavy(
         name: &'static str,
         about: &'static str,
-        env: &'static [(&'static str, &'static str)],
+        env: Settings,
         filter: &'static str,
     ) -> Self {
         let needs = &[tools::CC, tools::STRACE, tools::NEXTEST];
-        Self { name, about, weight: Weight::Heavy, needs, env, work: Work::Filtered(filter) }
+        Self { name, about, weight: Weight::Heavy, needs, env, deep: &[], work: Work::Filtered(filter) }
+    }
+
+    /// With these settings when the run is a deep one.
+    const fn deeper(self, deep: Settings) -> Self {
+        Self { deep, ..self }
     }
 }
 
@@ -180,7 +190,8 @@ pub(crate) const STAGES: &[Stage] = &[
         "2,000 mutated inputs of each kind: no panic, no wait, no memory",
         &[("INTERLOCK_FUZZ_INPUTS", "2000")],
         "binary(inputs) | test(fuzz_)",
-    ),
+    )
+    .deeper(&[("INTERLOCK_FUZZ_INPUTS", "100000")]),
     Stage::heavy(
         "power-cuts",
         "2,000 power cuts, half on each store, lose nothing that was acknowledged",
@@ -192,7 +203,8 @@ pub(crate) const STAGES: &[Stage] = &[
         "2,800 attacks on approvals let no call leave",
         &[("INTERLOCK_APPROVALS", "200")],
         "package(tests) & binary(approvals)",
-    ),
+    )
+    .deeper(&[("INTERLOCK_APPROVALS", "1000")]),
     Stage::light(
         "failpoints",
         "a process that dies around a commit loses nothing that was acknowledged",
@@ -219,7 +231,8 @@ pub(crate) const STAGES: &[Stage] = &[
         &[("INTERLOCK_FAULT_POINTS", "20"), ("INTERLOCK_FLIPS", "2000"), ("INTERLOCK_FOLDERS", "100")],
         "test(failing_calls) | test(failing_disk) | test(full_disk) | test(short_writes) | test(flipped_bit) \
          | test(damaged_folders)",
-    ),
+    )
+    .deeper(&[("INTERLOCK_FAULT_POINTS", "100"), ("INTERLOCK_FLIPS", "10000"), ("INTERLOCK_FOLDERS", "1000")]),
     Stage::heavy(
         "kills",
         "300 kills of a process with 100 threads lose and repeat nothing, whatever the moment",
@@ -231,7 +244,8 @@ pub(crate) const STAGES: &[Stage] = &[
         "an owner that is paused and taken over can neither commit nor answer nor call",
         &[("INTERLOCK_PAUSES", "100"), ("INTERLOCK_TAKEOVERS", "500")],
         "package(tests) & (test(stale_engines) | test(pauses_) | test(dies_stopped))",
-    ),
+    )
+    .deeper(&[("INTERLOCK_PAUSES", "500"), ("INTERLOCK_TAKEOVERS", "1000")]),
 ];
 
 /// Options of `cargo xtask test`.
@@ -243,6 +257,9 @@ pub(crate) struct Args {
     /// Leave out the heavy stages.
     #[arg(long)]
     quick: bool,
+    /// The numbers that the guarantees promise where they take too long for every run: add about an hour on two cores.
+    #[arg(long, conflicts_with = "quick")]
+    deep: bool,
     /// Run the later stages although one failed.
     #[arg(long)]
     keep_going: bool,
@@ -255,6 +272,7 @@ pub(crate) struct Args {
 struct Context {
     root: PathBuf,
     logs: PathBuf,
+    deep: bool,
 }
 
 /// How a stage ended.
@@ -281,7 +299,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     let chosen = choose(args)?;
     let root = shell::repo_root()?;
-    let context = Context { logs: shell::target_dir(&root).join("xtask"), root };
+    let context = Context { logs: shell::target_dir(&root).join("xtask"), root, deep: args.deep };
     std::fs::create_dir_all(&context.logs).with_context(|| format!("cannot create {}", context.logs.display()))?;
     let started = Instant::now();
     let mut total = Counts::default();
@@ -361,6 +379,9 @@ fn perform(context: &Context, stage: &Stage, log: &Path) -> Result<StageEnd> {
         Work::Filtered(filter) => shell::command(&context.root, &[FILTERED_TESTS, &[filter]].concat()),
     };
     command.envs(stage.env.iter().copied());
+    if context.deep {
+        command.envs(stage.deep.iter().copied());
+    }
     if std::env::var_os("CI").is_some() {
         command.env("CARGO_INCREMENTAL", "0");
     }
@@ -421,7 +442,7 @@ mod tests {
     use super::*;
 
     fn args(only: &[&str], quick: bool) -> Args {
-        Args { only: only.iter().map(ToString::to_string).collect(), quick, keep_going: false, list: false }
+        Args { only: only.iter().map(ToString::to_string).collect(), quick, deep: false, keep_going: false, list: false }
     }
 
     #[test]
@@ -456,9 +477,25 @@ mod tests {
     }
 
     #[test]
+    fn a_deep_run_has_larger_numbers_of_the_same_settings() {
+        let number = |settings: Settings, name: &str| {
+            let value = settings.iter().find(|(key, _)| *key == name).map(|(_, value)| value.parse::<u64>().unwrap());
+            value.unwrap_or_default()
+        };
+        let mut n_deeper = 0;
+        for (name, _) in STAGES.iter().flat_map(|stage| stage.deep) {
+            let stage = STAGES.iter().find(|stage| number(stage.deep, name) > 0).unwrap();
+            let usual = number(stage.env, name);
+            assert!(usual > 0 && number(stage.deep, name) > usual, "{name} of {} is no larger in a deep run", stage.name);
+            n_deeper += 1;
+        }
+        assert!(n_deeper > 0);
+    }
+
+    #[test]
     fn a_stage_that_cannot_start_has_failed() {
         let dir = tempfile::tempdir().unwrap();
-        let context = Context { root: dir.path().to_owned(), logs: dir.path().to_owned() };
+        let context = Context { root: dir.path().to_owned(), logs: dir.path().to_owned(), deep: false };
         let stage = |words| Stage::light("sample", "a sample", &[], Work::Program(words));
         assert_eq!(run_stage(&context, &stage(&["true"])), Counts::one(true));
         assert_eq!(run_stage(&context, &stage(&["false"])), Counts::one(false));

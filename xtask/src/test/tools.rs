@@ -65,7 +65,7 @@ pub(super) fn ensure(context: &Context, tools: &[Tool]) -> Result<()> {
 /// As [`ensure`].
 pub(crate) fn ensure_one(tool: &Tool) -> Result<()> {
     let root = shell::repo_root()?;
-    let context = Context { logs: shell::target_dir(&root).join("xtask"), root };
+    let context = Context { logs: shell::target_dir(&root).join("xtask"), root, deep: false };
     if is_there(tool) { Ok(()) } else { install(&context, tool) }
 }
 
@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn a_tool_that_cannot_be_installed_says_what_to_do() {
         let dir = tempfile::tempdir().unwrap();
-        let context = Context { root: dir.path().to_owned(), logs: dir.path().to_owned() };
+        let context = Context { root: dir.path().to_owned(), logs: dir.path().to_owned(), deep: false };
         // Refused by the toolchain at once, with no look at any registry.
         let tool = Tool { name: "no-such-tool", probe: &["no-such-tool"], source: Source::Crate("no such tool", "0") };
         let error = ensure(&context, &[tool]).unwrap_err().to_string();
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_tool_that_is_there_is_left_alone() {
-        let context = Context { root: "nowhere".into(), logs: "nowhere".into() };
+        let context = Context { root: "nowhere".into(), logs: "nowhere".into(), deep: false };
         let tool = Tool { name: "cargo", probe: &["cargo", "--version"], source: Source::Apt("none") };
         assert!(ensure(&context, &[tool]).is_ok());
     }
