@@ -11,6 +11,7 @@
 
 mod climb;
 mod opinion;
+mod sample;
 mod talk;
 mod turn;
 

@@ -102,7 +102,7 @@ impl Stage {
         let agents = wiring::Agents::new(
             Arc::clone(&toolbox),
             Arc::new(Collected::default()),
-            wiring::Minds::rules_only(config),
+            Arc::new(wiring::Minds::rules_only(config)),
         );
         let mut builder = Engine::builder(Arc::clone(&store))
             .clock(clock.clone())

@@ -11,17 +11,18 @@ use graphs::{CompiledGraph, GraphDigest};
 use models::{Correction, MaskRules, ModelsConfig, Ports, PriceTable, Setup, Tiers};
 use runtime::ports::store::{Store, StoreError};
 use runtime::{Context, Engine, NodeKind};
-use runtime_core::error::TaskError;
+use runtime_core::error::{ErrorClass, TaskError};
 use runtime_core::event::NodeOutput;
 use runtime_core::ids::ThreadId;
 use runtime_core::interlocks::guard::Policy;
 use runtime_core::state::ThreadState;
 use serde_json::{Value, json};
-use tools::hub::{Artifacts, Consent, Hub, HubOptions, ServerConfig, TransportConfig};
+use tools::hub::{Artifacts, Consent, Hub, HubOptions, Sample, SampleAnswer, ServerConfig, TransportConfig};
 use tools::lock::LockFile;
 use tools::node::ToolNode;
 use tools::pinned::PinnedHub;
 use tools::policy::RulePolicy;
+use tools::sampling::Sampler;
 use tools::toolbox::ToolBox;
 
 use crate::answers::Who;
@@ -79,14 +80,15 @@ impl Session {
         notifier: Arc<dyn Notifier>,
     ) -> Result<Self, Failure> {
         let store = store_at(&address, &config)?;
+        let minds = Arc::new(Minds::of(&config));
         let (hub, pinned) = hub(&config);
-        let tools: Arc<dyn ToolBox> = pinned;
+        let tools: Arc<dyn ToolBox> = Arc::new(pinned.with_sampler(Arc::clone(&minds) as _));
         let nursery = Arc::new(Nursery::default());
         let engine = Engine::builder(Arc::clone(&store))
             .policy(policy(&config))
             .kind("tool", Arc::new(ToolNode::new(Arc::clone(&tools))))
             .function(CALL_AS, Arc::new(CallAs(Arc::clone(&tools))))
-            .kind("agent", Arc::new(Agents::new(tools, notifier, Minds::of(&config))))
+            .kind("agent", Arc::new(Agents::new(tools, notifier, minds)))
             .kind("spawn", Arc::new(SpawnNode(Arc::clone(&nursery))))
             .build();
         nursery.open(engine.clone());
@@ -188,12 +190,12 @@ pub(crate) fn test_policy(config: &Config) -> Arc<dyn Policy> {
 }
 
 /// The tool servers of an installation, bare and beside their lock.
-pub(crate) fn hub(config: &Config) -> (Hub, Arc<PinnedHub>) {
+pub(crate) fn hub(config: &Config) -> (Hub, PinnedHub) {
     let hub = Hub::with_options(config.servers.clone(), hub_options(config));
     let own = config.servers.iter().filter(|server| is_own(server)).map(|server| server.name.clone()).collect();
     let lock = Arc::new(LockFile::new(&config.lock));
     let pinned = PinnedHub::new(hub.clone(), lock, own, config.policy.unpinned());
-    (hub, Arc::new(pinned))
+    (hub, pinned)
 }
 
 /// The same servers for somebody who can agree to a login.
@@ -220,18 +222,19 @@ fn is_own(server: &ServerConfig) -> bool {
     same && args.first().is_some_and(|arg| arg == "mcp")
 }
 
-/// What agents know and whom they ask, as configured.
+/// What agents know and whom they ask, as configured. Models are opened when the first of them is asked.
 pub(crate) struct Minds {
     knowledge: Option<Knowledge>,
     models: Option<ModelsConfig>,
     masking: MaskRules,
     prompts: Option<PathBuf>,
+    mind: OnceLock<Result<Option<Mind>, String>>,
 }
 
 impl Minds {
     pub(crate) fn of(config: &Config) -> Self {
         let (knowledge, models, prompts) = (config.knowledge.clone(), config.models.clone(), config.prompts.clone());
-        Self { knowledge, models, masking: config.masking.clone(), prompts }
+        Self { knowledge, models, masking: config.masking.clone(), prompts, mind: OnceLock::new() }
     }
 
     /// As configured, but without models: tests of graphs cost nothing and always end the same.
@@ -246,11 +249,36 @@ impl Minds {
         }
     }
 
-    fn mind(&self) -> Result<Option<Mind>, String> {
+    fn mind(&self) -> Result<Option<&Mind>, String> {
+        self.mind.get_or_init(|| self.opened()).as_ref().map(Option::as_ref).map_err(Clone::clone)
+    }
+
+    fn opened(&self) -> Result<Option<Mind>, String> {
         let Some(config) = &self.models else { return Ok(None) };
         let tiers = tiers(config)?;
         let own = self.prompts.as_deref().map(own_prompts).transpose()?.unwrap_or_default();
         Mind::new(Arc::new(tiers), own, &self.masking).map(Some)
+    }
+}
+
+#[async_trait]
+impl Sampler for Minds {
+    async fn sample(
+        &self,
+        ctx: &Context,
+        role: Option<&str>,
+        target: &str,
+        sample: &Sample,
+    ) -> Result<SampleAnswer, TaskError> {
+        match self.mind() {
+            Ok(Some(mind)) => mind.sample(ctx, role, target, sample).await,
+            Ok(None) => {
+                let text =
+                    format!("`{target}` wants to use a model (`sampling`), and none is configured: add `models:`");
+                Err(TaskError::new(ErrorClass::Denied, text))
+            }
+            Err(why) => Err(TaskError::invalid(why)),
+        }
     }
 }
 
@@ -284,19 +312,19 @@ fn own_prompts(folder: &Path) -> Result<BTreeMap<String, String>, String> {
 pub(crate) struct Agents {
     tools: Arc<dyn ToolBox>,
     notifier: Arc<dyn Notifier>,
-    minds: Minds,
+    minds: Arc<Minds>,
     node: OnceLock<Result<AgentNode, String>>,
 }
 
 impl Agents {
     /// Agents with these tools, this way to reach people, and what they know.
-    pub(crate) fn new(tools: Arc<dyn ToolBox>, notifier: Arc<dyn Notifier>, minds: Minds) -> Self {
+    pub(crate) fn new(tools: Arc<dyn ToolBox>, notifier: Arc<dyn Notifier>, minds: Arc<Minds>) -> Self {
         Self { tools, notifier, minds, node: OnceLock::new() }
     }
 
     fn node(&self) -> &Result<AgentNode, String> {
         self.node.get_or_init(|| {
-            let (kit, mind) = (self.minds.kit()?, self.minds.mind()?);
+            let (kit, mind) = (self.minds.kit()?, self.minds.mind()?.cloned());
             let node = AgentNode::new(Arc::clone(&self.tools), Arc::new(kit), Arc::clone(&self.notifier));
             Ok(node.with_mind(mind))
         })

@@ -41,11 +41,14 @@ pub fn forged(result: &Value) -> bool {
     marked::is_forged(MARKER, result)
 }
 
-/// Puts the questions of a tool to people and waits for their answers.
+/// Puts the questions of a tool to people, if it has any for them, and waits for their answers.
 ///
 /// # Errors
 /// If the thread is stopped, or an answer is none.
 pub async fn put_to_people(ctx: &Context, target: &str, request: &InputRequest) -> Result<InputAnswers, TaskError> {
+    if request.forms.is_empty() {
+        return read(target, request, None);
+    }
     let answer = ctx.ask(question(target, request)).await?;
     read(target, request, answer.as_ref().map(|answer| answer.value.as_ref()))
 }
@@ -93,7 +96,7 @@ mod tests {
     fn request() -> InputRequest {
         let schema = json!({"type": "object", "properties": {"region": {"type": "string"}}});
         let form = Form { key: "where".into(), message: "Which region?".into(), schema };
-        InputRequest { state: Some("st".into()), forms: vec![form], known: BTreeMap::new() }
+        InputRequest { state: Some("st".into()), forms: vec![form], samples: Vec::new(), known: BTreeMap::new() }
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod marked;
 pub mod node;
 pub mod pinned;
 pub mod policy;
+pub mod sampling;
 pub mod scan;
 pub mod servers;
 pub mod tasking;

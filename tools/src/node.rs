@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 
 use crate::asking::{self, Questions};
 use crate::hub::InputAnswers;
+use crate::sampling;
 use crate::tasking;
 use crate::toolbox::{ToolBox, ToolRequest};
 
@@ -57,8 +58,8 @@ impl NodeKind for ToolNode {
     }
 }
 
-/// Makes one call through the journal, streaming its steps as custom events. A tool that asks back is answered by people
-/// and called again.
+/// Makes one call through the journal, streaming its steps as custom events. A tool that asks back is answered, by people or
+/// by models, and called again.
 ///
 /// # Errors
 /// Whatever the guard or the tool says.
@@ -70,7 +71,9 @@ pub async fn call_tool(ctx: &Context, tools: &Arc<dyn ToolBox>, spec: CallSpec) 
             return tasking::wait(ctx, tools, &spec.target, task).await;
         }
         let Some(request) = asking::asked(&result) else { return Ok(result) };
+        let sampled = sampling::answered(ctx, tools, &spec, &request).await?;
         answers = asking::put_to_people(ctx, &spec.target, &request).await?;
+        answers.known.extend(sampled);
     }
     let message = format!("`{}` asked back {} times without an end", spec.target, asking::ROUNDS_MAX);
     Err(TaskError::new(ErrorClass::Permanent, message))

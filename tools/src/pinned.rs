@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::hub::{Annotations, Effect, Hub, Look, Pin, Task};
 use crate::lock::{Lock, LockFile, PinnedTool, Standing};
+use crate::sampling::Sampler;
 use crate::scan::{Flag, scan};
 use crate::toolbox::{Followed, ToolBox, ToolBrief, ToolRequest, effect_class, hub_error, split};
 
@@ -26,12 +27,20 @@ pub struct PinnedHub {
     own: Vec<String>,
     unpinned: Unpinned,
     scans: Mutex<BTreeMap<String, Arc<Vec<Flag>>>>,
+    sampler: Option<Arc<dyn Sampler>>,
 }
 
 impl PinnedHub {
     /// The tools of `hub` beside `lock`; `own` names servers that ship with the program.
     pub fn new(hub: Hub, lock: Arc<LockFile>, own: Vec<String>, unpinned: Unpinned) -> Self {
-        Self { hub, lock, own, unpinned, scans: Mutex::default() }
+        Self { hub, lock, own, unpinned, scans: Mutex::default(), sampler: None }
+    }
+
+    /// The same with models for servers that may use them.
+    #[must_use]
+    pub fn with_sampler(mut self, sampler: Arc<dyn Sampler>) -> Self {
+        self.sampler = Some(sampler);
+        self
     }
 
     /// The lock file.
@@ -131,6 +140,10 @@ impl ToolBox for PinnedHub {
 
     async fn follow(&self, target: &str, task: &Task) -> Result<Followed, TaskError> {
         ToolBox::follow(&self.hub, target, task).await
+    }
+
+    fn sampler(&self) -> Option<&Arc<dyn Sampler>> {
+        self.sampler.as_ref()
     }
 
     async fn effect(&self, target: &str) -> Result<EffectClass, TaskError> {

@@ -18,6 +18,7 @@ use crate::hub::{
     ToolOutcome,
 };
 use crate::policy::pattern_fits;
+use crate::sampling::Sampler;
 use crate::tasking;
 use crate::untrusted::Untrusted;
 
@@ -87,6 +88,10 @@ pub trait ToolBox: Send + Sync + 'static {
     /// People have looked at this version of a tool: from now on it is the pinned one.
     async fn accept(&self, _target: &str, _pin: &str) -> Result<(), TaskError> {
         Ok(())
+    }
+    /// Who asks models for the servers of these tools, if anybody does.
+    fn sampler(&self) -> Option<&Arc<dyn Sampler>> {
+        None
     }
     /// Tools whose name fits one of the patterns.
     async fn list(&self, patterns: &[String]) -> Result<Vec<ToolBrief>, TaskError>;

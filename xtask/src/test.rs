@@ -87,12 +87,7 @@ impl Stage {
     }
 
     /// Tests that also run in `nextest`, here with the settings that make them long.
-    const fn heavy(
-        name: &'static str,
-        about: &'static str,
-        env: Settings,
-        filter: &'static str,
-    ) -> Self {
+    const fn heavy(name: &'static str, about: &'static str, env: Settings, filter: &'static str) -> Self {
         let needs = &[tools::CC, tools::STRACE, tools::NEXTEST];
         Self { name, about, weight: Weight::Heavy, needs, env, deep: &[], work: Work::Filtered(filter) }
     }
@@ -442,7 +437,13 @@ mod tests {
     use super::*;
 
     fn args(only: &[&str], quick: bool) -> Args {
-        Args { only: only.iter().map(ToString::to_string).collect(), quick, deep: false, keep_going: false, list: false }
+        Args {
+            only: only.iter().map(ToString::to_string).collect(),
+            quick,
+            deep: false,
+            keep_going: false,
+            list: false,
+        }
     }
 
     #[test]
@@ -486,7 +487,11 @@ mod tests {
         for (name, _) in STAGES.iter().flat_map(|stage| stage.deep) {
             let stage = STAGES.iter().find(|stage| number(stage.deep, name) > 0).unwrap();
             let usual = number(stage.env, name);
-            assert!(usual > 0 && number(stage.deep, name) > usual, "{name} of {} is no larger in a deep run", stage.name);
+            assert!(
+                usual > 0 && number(stage.deep, name) > usual,
+                "{name} of {} is no larger in a deep run",
+                stage.name
+            );
             n_deeper += 1;
         }
         assert!(n_deeper > 0);

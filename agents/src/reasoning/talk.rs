@@ -135,7 +135,7 @@ impl Talk<'_> {
                 output: Some(question.output.clone()),
                 ..ModelRequest::of_text("", OUTPUT_TOKENS_MAX)
             };
-            let asking = Asking { role: self.role, tier: self.tier, turn };
+            let asking = Asking { role: Some(self.role), tier: self.tier, named: ("turn", turn.into()) };
             let masked = self.mind.masker.mask(&mut course.heard.vault, &request);
             let masked = masked.map_err(|error| Stopped::Unable(format!("it cannot be masked: {error}")))?;
             let response = ask(self.ctx, self.mind.tiers(), asking, &masked).await?;

@@ -11,12 +11,14 @@ use sha2::{Digest, Sha256};
 
 const MICROS: f64 = 1e6;
 
-/// Who asks, of which tier, for the how-manieth time.
-#[derive(Debug, Clone, Copy)]
+/// Who asks, of which tier, and what names the call in the journal.
+#[derive(Debug, Clone)]
 pub(super) struct Asking<'a> {
-    pub(super) role: &'a str,
+    pub(super) role: Option<&'a str>,
     pub(super) tier: &'a str,
-    pub(super) turn: usize,
+    /// Arguments of the call beside its tier. The prompt itself stays out of them: they go to the audit log, and a prompt that
+    /// was reworded while the thread slept must not look like another call. What was asked is named by its digest, in the result.
+    pub(super) named: (&'static str, Value),
 }
 
 /// Asks the tier, or gives back what it answered before a restart.
@@ -34,11 +36,10 @@ pub(super) async fn ask(
         let text = format!("there is no model tier `{}`; tiers are {}", asking.tier, tiers.order().join(", "));
         return Err(TaskError::invalid(text));
     };
-    // The prompt itself stays out of the arguments: these go to the audit log, and a prompt that was reworded while the
-    // thread slept must not look like another call. What was asked is named by its digest, in the result.
-    let args = json!({"tier": asking.tier, "turn": asking.turn});
+    let (name, value) = asking.named;
+    let args = json!({"tier": asking.tier, name: value});
     let spec = CallSpec {
-        role: Some(asking.role.into()),
+        role: asking.role.map(Into::into),
         worst: cost(worst),
         ..CallSpec::new(CallKind::Model, &format!("model.{}", asking.tier), args, EffectClass::Idempotent)
     };

@@ -6,5 +6,6 @@ mod library;
 mod mcp;
 mod reasoning;
 mod roles;
+mod sampling;
 mod tool_node;
 mod world;

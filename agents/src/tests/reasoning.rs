@@ -21,7 +21,7 @@ use crate::Mind;
 
 /// A provider that says what its script says and remembers what it was asked.
 #[derive(Default)]
-struct Script {
+pub(super) struct Script {
     name: &'static str,
     answers: Mutex<VecDeque<ModelResponse>>,
     asked: Mutex<Vec<ModelRequest>>,
@@ -40,15 +40,15 @@ impl Provider for Script {
 }
 
 impl Script {
-    fn new(name: &'static str, answers: impl IntoIterator<Item = ModelResponse>) -> Arc<Self> {
+    pub(super) fn new(name: &'static str, answers: impl IntoIterator<Item = ModelResponse>) -> Arc<Self> {
         Arc::new(Self { name, answers: Mutex::new(answers.into_iter().collect()), asked: Mutex::default() })
     }
 
-    fn n_asked(&self) -> usize {
+    pub(super) fn n_asked(&self) -> usize {
         self.asked.lock().len()
     }
 
-    fn everything_asked(&self) -> String {
+    pub(super) fn everything_asked(&self) -> String {
         serde_json::to_string(&*self.asked.lock()).unwrap()
     }
 }
@@ -73,7 +73,7 @@ fn says(parts: Vec<Part>, stop: StopReason) -> ModelResponse {
     ModelResponse { parts, stop, usage, provider: "p".to_owned(), model: "m".to_owned(), request_id: None }
 }
 
-fn text(text: impl Into<String>) -> ModelResponse {
+pub(super) fn text(text: impl Into<String>) -> ModelResponse {
     says(vec![Part::Text { text: text.into() }], StopReason::End)
 }
 
@@ -93,7 +93,7 @@ fn opinion(cause_id: Option<&str>, confidence: f64, source: &str, quote: &str) -
     )
 }
 
-fn mind(small: &Arc<Script>, large: &Arc<Script>) -> Mind {
+pub(super) fn mind(small: &Arc<Script>, large: &Arc<Script>) -> Mind {
     let config: ModelsConfig = serde_json::from_value(json!({
         "providers": {"a": {"kind": "anthropic"}, "b": {"kind": "anthropic"}},
         "tiers": {"small": ["a/claude-haiku-4-5"], "large": ["b/claude-opus-5"]},

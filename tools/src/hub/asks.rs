@@ -3,19 +3,22 @@
 //! Servers of 2026-07-28 end the call with their questions and take it up again with the answers; the call can wait for a
 //! person as long as it must. Older ones ask while the call is under way: nobody can be waited for there, so the question
 //! is answered with `cancel`, the call ends, and it is made again once there are answers. In both cases the caller sees the
-//! same: [`InputRequest`]. Forms are data of a stranger, and one that asks for a secret is refused.
+//! same: [`InputRequest`]. Forms are data of a stranger, and one that asks for a secret is refused. Samples go to models and
+//! not to people, by the same way.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::error::quote;
 use super::limits::QUESTIONS_MAX;
+use super::samples::{Sample, Sampling, read_sample};
 
 /// Bytes of one form's schema.
 const FORM_BYTES_MAX: usize = 16 * 1024;
@@ -35,6 +38,9 @@ const SECRET_WORDS: [&str; 10] = [
     "pin code",
 ];
 
+/// What a server is told that may not use our models.
+pub(super) const NO_SAMPLING: &str = "the server wants to use our models, which is not allowed";
+
 /// One question of a server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Form {
@@ -51,9 +57,12 @@ pub struct Form {
 pub struct InputRequest {
     /// To be handed back unread.
     pub state: Option<String>,
-    /// The questions.
+    /// The questions to people.
     pub forms: Vec<Form>,
-    /// What was answered without people; to be handed back too.
+    /// The questions to models.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub samples: Vec<Sample>,
+    /// What was answered before, as the protocol wants it; to be handed back too.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub known: BTreeMap<String, Value>,
 }
@@ -84,7 +93,7 @@ pub struct InputAnswers {
     pub state: Option<String>,
     /// Answers by the key of the form.
     pub answers: BTreeMap<String, FormAnswer>,
-    /// What the request knew already.
+    /// What the request knew already, and what models answered.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub known: BTreeMap<String, Value>,
 }
@@ -118,6 +127,7 @@ pub(super) enum Round {
 pub(super) struct Answering<'a> {
     pub(super) server: &'a str,
     pub(super) elicitation: bool,
+    pub(super) sampling: Option<&'a Sampling>,
     pub(super) roots: &'a [String],
     pub(super) host: Option<&'a Arc<dyn Host>>,
 }
@@ -134,7 +144,7 @@ impl Answering<'_> {
         if requests.len() > QUESTIONS_MAX {
             return Round::Refuse(format!("the server asks more than {QUESTIONS_MAX} questions at once"));
         }
-        let (mut answered, mut forms) = (BTreeMap::new(), Vec::new());
+        let (mut answered, mut forms, mut samples) = (BTreeMap::new(), Vec::new(), Vec::new());
         for (key, request) in requests {
             match request.get("method").and_then(Value::as_str) {
                 Some("roots/list") => {
@@ -153,7 +163,11 @@ impl Answering<'_> {
                     return Round::Refuse("the server asks for input before it goes on".to_owned());
                 }
                 Some("sampling/createMessage") => {
-                    return Round::Refuse("the server wants to use our models, which is not allowed".to_owned());
+                    let Some(allowed) = self.sampling else { return Round::Refuse(NO_SAMPLING.to_owned()) };
+                    match read_sample(key, request.get("params"), allowed) {
+                        Ok(sample) => samples.push(sample),
+                        Err(refusal) => return Round::Refuse(refusal),
+                    }
                 }
                 other => {
                     let other = quote(other.unwrap_or("nothing"));
@@ -161,10 +175,10 @@ impl Answering<'_> {
                 }
             }
         }
-        if forms.is_empty() {
+        if forms.is_empty() && samples.is_empty() {
             return Round::Again(InputAnswers { state, known: answered, ..InputAnswers::default() });
         }
-        Round::Ask(InputRequest { state, forms, known: answered })
+        Round::Ask(InputRequest { state, forms, samples, known: answered })
     }
 
     async fn on_the_spot(&self, form: &Form) -> Option<FormAnswer> {
@@ -219,25 +233,33 @@ fn secret_field(schema: &Value) -> Option<String> {
 /// The questions that a server of the era before asks while one call is under way.
 #[derive(Debug, Default)]
 pub(super) struct Dialog {
-    answers: BTreeMap<String, FormAnswer>,
-    asked: Mutex<Vec<Form>>,
+    /// Everything that was answered in earlier rounds, as the protocol wants it: the server asks it all again.
+    known: BTreeMap<String, Value>,
+    asked: Mutex<(Vec<Form>, Vec<Sample>)>,
     refused: Mutex<Option<String>>,
 }
 
 impl Dialog {
-    pub(super) fn new(answers: BTreeMap<String, FormAnswer>) -> Arc<Self> {
-        Arc::new(Self { answers, ..Self::default() })
+    pub(super) fn new(known: BTreeMap<String, Value>) -> Arc<Self> {
+        Arc::new(Self { known, ..Self::default() })
     }
 
-    /// What people said to this question, in an earlier round.
-    pub(super) fn answer(&self, form: &Form) -> Option<FormAnswer> {
-        self.answers.get(&form.key).cloned()
+    /// What was said to this question in an earlier round.
+    pub(super) fn answer<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
+        self.known.get(key).and_then(|known| serde_json::from_value(known.clone()).ok())
     }
 
     pub(super) fn ask(&self, form: Form) {
-        let mut asked = self.asked.lock();
-        if asked.len() < QUESTIONS_MAX && asked.iter().all(|known| known.key != form.key) {
-            asked.push(form);
+        let (forms, _) = &mut *self.asked.lock();
+        if forms.len() < QUESTIONS_MAX && forms.iter().all(|known| known.key != form.key) {
+            forms.push(form);
+        }
+    }
+
+    pub(super) fn sample(&self, sample: Sample) {
+        let (_, samples) = &mut *self.asked.lock();
+        if samples.len() < QUESTIONS_MAX && samples.iter().all(|known| known.key != sample.key) {
+            samples.push(sample);
         }
     }
 
@@ -250,8 +272,9 @@ impl Dialog {
         if let Some(why) = self.refused.lock().take() {
             return Some(Round::Refuse(why));
         }
-        let forms = std::mem::take(&mut *self.asked.lock());
-        (!forms.is_empty()).then_some(Round::Ask(InputRequest { state: None, forms, known: BTreeMap::new() }))
+        let (forms, samples) = std::mem::take(&mut *self.asked.lock());
+        let asks = !forms.is_empty() || !samples.is_empty();
+        asks.then(|| Round::Ask(InputRequest { state: None, forms, samples, known: self.known.clone() }))
     }
 }
 
@@ -285,12 +308,23 @@ mod tests {
         assert!(read_form("k", Some(&page)).unwrap_err().contains("open an address"));
     }
 
-    async fn check_round(requests: Value, elicitation: bool, expected: &str) {
-        let answering = Answering { server: "s", elicitation, roots: &["file:///data".to_owned()], host: None };
+    async fn check_round(requests: Value, allowed: bool, expected: &str) {
+        let sampling = Sampling::default();
+        let answering = Answering {
+            server: "s",
+            elicitation: allowed,
+            sampling: allowed.then_some(&sampling),
+            roots: &["file:///data".to_owned()],
+            host: None,
+        };
         let result = json!({"resultType": "input_required", "inputRequests": requests, "requestState": "st"});
         let shown = match answering.round(&result).await {
             Round::Again(answers) => format!("again {} {:?}", json!(answers.responses()), answers.state),
-            Round::Ask(request) => format!("ask {:?}", request.forms.iter().map(|form| &form.key).collect::<Vec<_>>()),
+            Round::Ask(request) => {
+                let forms: Vec<_> = request.forms.iter().map(|form| &form.key).collect();
+                let samples: Vec<_> = request.samples.iter().map(|sample| &sample.key).collect();
+                format!("ask people {forms:?} and models {samples:?}")
+            }
             Round::Refuse(why) => format!("refuse {why}"),
         };
         assert_eq!(shown, expected);
@@ -306,13 +340,13 @@ mod tests {
             r#"again {"r":{"roots":[{"uri":"file:///data"}]}} Some("st")"#,
         )
         .await;
-        check_round(json!({"q": question}), true, r#"ask ["q"]"#).await;
+        check_round(json!({"q": question}), true, r#"ask people ["q"] and models []"#).await;
         check_round(json!({"q": question}), false, "refuse the server asks for input before it goes on").await;
-        check_round(
-            json!({"s": {"method": "sampling/createMessage", "params": {}}}),
-            true,
-            "refuse the server wants to use our models, which is not allowed",
-        )
-        .await;
+        let said = json!([{"role": "user", "content": {"type": "text", "text": "Why?"}}]);
+        let sample = json!({"s": {"method": "sampling/createMessage", "params": {"messages": said, "maxTokens": 10}}});
+        check_round(sample.clone(), true, r#"ask people [] and models ["s"]"#).await;
+        check_round(sample, false, "refuse the server wants to use our models, which is not allowed").await;
+        let empty = json!({"s": {"method": "sampling/createMessage", "params": {}}});
+        check_round(empty, true, "refuse the server wants to ask a model with no message, or more than 64").await;
     }
 }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rmcp::model::{
-    ClientCapabilities, ClientConfig, ElicitRequestParams, ElicitResult, ElicitationAction, ElicitationCapability,
-    ErrorData, FormElicitationCapability, Implementation, JsonObject, ProtocolVersion, RootsCapabilities,
-    TASKS_EXTENSION_ID,
+    ClientCapabilities, ClientConfig, CreateMessageRequestMethod, ElicitRequestParams, ElicitResult, ElicitationAction,
+    ElicitationCapability, ErrorData, FormElicitationCapability, Implementation, JsonObject, ProtocolVersion,
+    RootsCapabilities, SamplingCapability, TASKS_EXTENSION_ID,
 };
 use rmcp::service::{ClientInitializeError, RequestContext, RunningService};
 use rmcp::transport::Transport;
@@ -30,6 +30,7 @@ use super::http::{Address, HttpWire, Reach, read_headers};
 use super::limits::CANCEL_GRACE;
 use super::probe::Told;
 use super::reference::{Secrets, expand};
+use super::samples::{Sampling, read_sample, sample_key};
 use super::session::Session;
 use super::wire::{Fault, Wire, WireState};
 
@@ -38,6 +39,7 @@ use super::wire::{Fault, Wire, WireState};
 pub(super) struct Client {
     server: String,
     elicitation: bool,
+    sampling: Option<Sampling>,
     tasks: bool,
     roots: Vec<String>,
     host: Option<Arc<dyn Host>>,
@@ -49,6 +51,7 @@ impl Client {
         Self {
             server: config.name.clone(),
             elicitation: config.elicitation,
+            sampling: config.sampling.clone(),
             tasks: config.tasks,
             roots: config.roots.clone(),
             host: hub.host.clone(),
@@ -68,16 +71,44 @@ impl Client {
                 return ElicitResult::new(ElicitationAction::Decline);
             }
         };
-        let known = match (dialog.answer(&form), &self.host) {
-            (None, Some(host)) => host.elicit(&self.server, &form).await,
-            (known, _) => known,
+        if let Some(known) = dialog.answer(&form.key) {
+            return known;
+        }
+        let on_the_spot = match &self.host {
+            Some(host) => host.elicit(&self.server, &form).await,
+            None => None,
         };
-        match known {
+        match on_the_spot {
             Some(FormAnswer::Accept(content)) => ElicitResult::new(ElicitationAction::Accept).with_content(content),
             Some(FormAnswer::Decline) => ElicitResult::new(ElicitationAction::Decline),
             None => {
                 dialog.ask(form);
                 ElicitResult::new(ElicitationAction::Cancel)
+            }
+        }
+    }
+
+    /// A sample that was answered before the call was made again; any other ends this round, and is asked between the two.
+    fn sampled(&self, params: &serde_json::Value) -> Result<serde_json::Value, ErrorData> {
+        let Some(allowed) = &self.sampling else {
+            return Err(ErrorData::method_not_found::<CreateMessageRequestMethod>());
+        };
+        let refused = |why: String| ErrorData::invalid_request(why, None);
+        let Some(dialog) = self.state.only_dialog() else {
+            return Err(refused("nobody knows which call this belongs to".to_owned()));
+        };
+        let key = sample_key(params);
+        if let Some(known) = dialog.answer(&key) {
+            return Ok(known);
+        }
+        match read_sample(&key, Some(params), allowed) {
+            Ok(sample) => {
+                dialog.sample(sample);
+                Err(refused("not now: the call will be made again with the answer".to_owned()))
+            }
+            Err(why) => {
+                dialog.refuse(why.clone());
+                Err(refused(why))
             }
         }
     }
@@ -90,6 +121,9 @@ impl ClientHandler for Client {
         if self.elicitation {
             let form = FormElicitationCapability::new();
             capabilities.elicitation = Some(ElicitationCapability::new().with_form(form));
+        }
+        if self.sampling.is_some() {
+            capabilities.sampling = Some(SamplingCapability::default());
         }
         if self.tasks {
             let extension = (TASKS_EXTENSION_ID.to_owned(), JsonObject::new());
@@ -108,6 +142,16 @@ impl ClientHandler for Client {
         _: RequestContext<RoleClient>,
     ) -> Result<ElicitResult, ErrorData> {
         Ok(self.answer(serde_json::to_value(request).unwrap_or_default()).await)
+    }
+
+    #[expect(deprecated, reason = "2026-07-28 keeps it for servers that have no model of their own")]
+    async fn create_message(
+        &self,
+        request: rmcp::model::CreateMessageRequestParams,
+        _: RequestContext<RoleClient>,
+    ) -> Result<rmcp::model::CreateMessageResult, ErrorData> {
+        let answer = self.sampled(&serde_json::to_value(request).unwrap_or_default())?;
+        serde_json::from_value(answer).map_err(|error| ErrorData::internal_error(error.to_string(), None))
     }
 
     #[expect(deprecated, reason = "servers of older revisions ask for roots")]

@@ -17,6 +17,7 @@ use super::dial::Dial;
 use super::effect::Effect;
 use super::http::Reach;
 use super::limits;
+use super::samples::Sampling;
 
 /// Longest server name in bytes: it is half of every tool's full name.
 const SERVER_NAME_BYTES_MAX: usize = 64;
@@ -144,8 +145,8 @@ pub struct ServerConfig {
     pub oauth: Option<OAuthConfig>,
     /// Whether the server may ask people while a call is under way.
     pub elicitation: bool,
-    /// Whether the server may use our models. Nothing answers it yet, so allowing it changes only the refusal's text.
-    pub sampling: bool,
+    /// How far the server may use our models; by default not at all.
+    pub sampling: Option<Sampling>,
     /// Whether the server may answer a call with a task that goes on (`io.modelcontextprotocol/tasks`).
     pub tasks: bool,
     /// Addresses (`file://…`) the server is told it may work in.
@@ -176,7 +177,7 @@ impl ServerConfig {
             private_network: false,
             oauth: None,
             elicitation: false,
-            sampling: false,
+            sampling: None,
             tasks: false,
             roots: Vec::new(),
         }
@@ -282,6 +283,7 @@ impl Reader {
         self.sizes(entry, &mut config);
         self.switches(entry, &mut config);
         config.roots = self.list(entry.get("roots"), "roots");
+        config.sampling = entry.get("sampling").and_then(|value| self.sampling(value));
         config.oauth = entry.get("oauth").map(|oauth| self.oauth(oauth));
         if let TransportConfig::Http { url, .. } = &config.transport
             && !url.contains("${")
@@ -299,17 +301,40 @@ impl Reader {
     }
 
     fn switches(&mut self, entry: &Map<String, Value>, config: &mut ServerConfig) {
-        let fields: [(&str, &mut bool); 5] = [
+        let fields: [(&str, &mut bool); 4] = [
             ("trusted", &mut config.trusted),
             ("private_network", &mut config.private_network),
             ("elicitation", &mut config.elicitation),
-            ("sampling", &mut config.sampling),
             ("tasks", &mut config.tasks),
         ];
         for (key, field) in fields {
             let Some(value) = entry.get(key) else { continue };
             *field = self.expect(value.as_bool(), key, "true or false").unwrap_or(false);
         }
+    }
+
+    /// `true`, or `{"tier": "small", "max_tokens": 512}`.
+    fn sampling(&mut self, value: &Value) -> Option<Sampling> {
+        let fields = match value {
+            Value::Bool(allowed) => return allowed.then(Sampling::default),
+            Value::Object(fields) => fields,
+            _ => {
+                self.expect(None::<()>, "sampling", "true, false, or an object with `tier` and `max_tokens`");
+                return None;
+            }
+        };
+        if let Some(unknown) = fields.keys().find(|key| !["tier", "max_tokens"].contains(&key.as_str())) {
+            self.expect(None::<()>, &format!("sampling.{unknown}"), "`tier` or `max_tokens`");
+        }
+        let mut sampling = Sampling::default();
+        if let Some(tier) = fields.get("tier") {
+            sampling.tier = self.expect(tier.as_str(), "sampling.tier", "the name of a tier").map(str::to_owned);
+        }
+        if let Some(most) = fields.get("max_tokens") {
+            let most = most.as_u64().filter(|most| *most > 0);
+            sampling.max_tokens = self.expect(most, "sampling.max_tokens", "a number of tokens").unwrap_or_default();
+        }
+        Some(sampling)
     }
 
     fn oauth(&mut self, value: &Value) -> OAuthConfig {

@@ -217,7 +217,7 @@ impl Server {
     /// Sends the call once, with what was answered so far.
     async fn round(&self, call: &Call<'_>, input: Option<&InputAnswers>) -> Result<Step, ToolError> {
         let tool = call.known.info.name.as_str();
-        let dialog = Dialog::new(input.map(|input| input.answers.clone()).unwrap_or_default());
+        let dialog = Dialog::new(input.map(InputAnswers::responses).unwrap_or_default());
         call.session.state.begin_dialog(&dialog);
         let wait = Wait {
             until: call.until,
@@ -271,6 +271,7 @@ impl Server {
         Answering {
             server: &self.config.name,
             elicitation: self.config.elicitation,
+            sampling: self.config.sampling.as_ref(),
             roots: &self.config.roots,
             host: self.hub.host.as_ref(),
         }

@@ -136,15 +136,15 @@ fn post(seen: &Seen, headers: &HeaderMap, message: &Value, tool: &str) -> Respon
                 .into_response()
         }
         "tools/list" => result(id, json!({"tools": TOOLS.iter().map(|name| tool_of(name)).collect::<Vec<_>>()})),
-        "tools/call" if tool == "ask" => asks_back(id, &message["params"]),
+        "tools/call" if tool == "ask" || tool == "sample" => asks_back(id, &message["params"]),
         "tools/call" => call(seen, headers, id, tool),
         _ => StatusCode::ACCEPTED.into_response(),
     }
 }
 
-const TOOLS: [&str; 21] = [
+const TOOLS: [&str; 22] = [
     "echo", "big", "fail", "html", "end", "events", "resume", "cut", "away", "home", "login", "expired", "hang",
-    "busy", "wrong_id", "accepted", "gone", "endless", "not_json", "ask", "mirror",
+    "busy", "wrong_id", "accepted", "gone", "endless", "not_json", "ask", "sample", "mirror",
 ];
 
 /// Wants to know something, and then says what it was told.
@@ -152,6 +152,15 @@ fn asks_back(id: &Value, params: &Value) -> Response {
     if params["inputResponses"].is_object() {
         let told = format!("{} {}", params["inputResponses"]["where"], params["requestState"]);
         return result(id, json!({"resultType": "complete", "content": [{"type": "text", "text": told}]}));
+    }
+    if params["name"] == "sample" {
+        let said = json!([{"role": "user", "content": {"type": "text", "text": "Why?"}}]);
+        let sample = json!({"method": "sampling/createMessage", "params": {"messages": said, "maxTokens": 10}});
+        let requests = json!({"where": sample});
+        return result(
+            id,
+            json!({"resultType": "input_required", "inputRequests": requests, "requestState": "sealed"}),
+        );
     }
     let schema = json!({"type": "object", "properties": {"region": {"type": "string"}}});
     let form =
@@ -481,5 +490,25 @@ async fn a_call_that_ends_with_questions_is_taken_up_with_the_answers() {
     // Where nobody may be asked, the same call is an error that says so.
     let error = hub.call("m", "ask", json!({}), CallOptions::default()).await.unwrap_err();
     assert_eq!((error.class, error.delivery), (ToolErrorClass::InputRequired, Delivery::Answered));
+    hub.close().await;
+}
+
+#[tokio::test]
+async fn a_call_that_ends_with_a_sample_is_taken_up_with_the_answer() {
+    let odd = Odd::start(&["modern"]).await;
+    let hub = odd.hub_with(|config| config.sampling = Some(Sampling::default()));
+    let asked = hub.converse("m", "sample", json!({}), CallOptions::default()).await.unwrap();
+    let Reply::Asks(request) = asked else { panic!("nothing was asked: {asked:?}") };
+    assert_eq!((request.samples.len(), request.samples[0].key.as_str()), (1, "where"));
+    let known = [("where".to_owned(), json!({"role": "assistant"}))].into();
+    let input = Some(InputAnswers { state: request.state, known, ..InputAnswers::default() });
+    let done = hub.converse("m", "sample", json!({}), CallOptions { input, ..CallOptions::default() }).await.unwrap();
+    let Reply::Done(outcome) = done else { panic!("it asks again: {done:?}") };
+    assert_eq!(outcome.text(), r#"{"role":"assistant"} "sealed""#);
+    hub.close().await;
+    // Off unless allowed.
+    let hub = odd.hub_with(|_| {});
+    let error = hub.converse("m", "sample", json!({}), CallOptions::default()).await.unwrap_err();
+    assert_eq!((error.class, error.delivery), (ToolErrorClass::InputRequired, Delivery::Answered), "{error}");
     hub.close().await;
 }

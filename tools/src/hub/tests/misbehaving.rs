@@ -566,6 +566,29 @@ async fn a_question_during_a_call_goes_to_the_caller_and_its_answer_into_the_nex
 }
 
 #[tokio::test]
+async fn a_sample_during_a_call_goes_to_the_caller_and_its_answer_into_the_next_one() {
+    let world = World::with(&[], |config| config.sampling = Some(Sampling { tier: None, max_tokens: 50 }));
+    let said = json!([{"role": "user", "content": {"type": "text", "text": "Why?"}}]);
+    let args = json!({"method": "sampling/createMessage", "params": {"messages": said, "maxTokens": 900}});
+    let asked = world.hub.converse("m", "ask", args.clone(), CallOptions::default()).await.unwrap();
+    let Reply::Asks(request) = asked else { panic!("nothing was asked: {asked:?}") };
+    assert_eq!((request.forms.len(), request.samples.len()), (0, 1));
+    let sample = &request.samples[0];
+    assert_eq!((sample.max_tokens, sample.messages[0].text.as_str()), (50, "Why?"));
+    let answer = SampleAnswer { text: "Because.".into(), model: "m-1".into(), stop_reason: "endTurn" };
+    let input = Some(InputAnswers { known: [(sample.key.clone(), answer.wire())].into(), ..InputAnswers::default() });
+    let done = world.hub.converse("m", "ask", args, CallOptions { input, ..CallOptions::default() }).await.unwrap();
+    let Reply::Done(outcome) = done else { panic!("it asks again: {done:?}") };
+    let told: serde_json::Value = serde_json::from_str(&outcome.text()).unwrap();
+    assert_eq!((&told["content"]["text"], &told["model"]), (&json!("Because."), &json!("m-1")));
+    let image = json!([{"role": "user", "content": {"type": "image", "data": "AA==", "mimeType": "image/png"}}]);
+    let args = json!({"method": "sampling/createMessage", "params": {"messages": image, "maxTokens": 9}});
+    let error = world.hub.converse("m", "ask", args, CallOptions::default()).await.unwrap_err();
+    assert!(error.message.contains("no text"), "{error}");
+    world.check_no_orphans().await;
+}
+
+#[tokio::test]
 async fn a_server_that_asks_for_a_secret_is_refused() {
     let world = World::with(&[], |config| config.elicitation = true);
     let fields = json!({"db_password": {"type": "string"}});
