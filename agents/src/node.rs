@@ -17,11 +17,11 @@ use crate::desk::Desk;
 use crate::kit::Kit;
 use crate::notification::Notifier;
 use crate::reach::Reach;
-use crate::reasoning::Mind;
+use crate::reasoning::{self, Mind};
 use crate::{diagnostic, monitor, notification, remediation};
 
 /// The roles there are.
-pub const ROLES: [&str; 4] = ["monitor", "diagnostic", "remediation", "notification"];
+pub const ROLES: [&str; 5] = ["monitor", "diagnostic", "remediation", "notification", "assistant"];
 
 /// Code of the `agent` node kind.
 #[derive(Clone)]
@@ -51,6 +51,7 @@ impl AgentNode {
             "diagnostic" => diagnostic::diagnose(desk, agent).await,
             "remediation" => remediation::remediate(desk),
             "notification" => notification::notify(desk, &self.notifier).await,
+            "assistant" => reasoning::assist(desk, agent).await,
             other => {
                 Err(TaskError::invalid(format!("there is no agent role `{other}`; roles are {}", ROLES.join(", "))))
             }

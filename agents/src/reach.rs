@@ -41,6 +41,11 @@ impl<'a> Reach<'a> {
         Self { ctx, tools, role, allowed, made: AtomicU32::new(0) }
     }
 
+    /// The same hands with other tools.
+    pub(crate) fn with_tools(&self, allowed: &'a [String]) -> Self {
+        Self::new(self.ctx, self.tools, self.role, allowed)
+    }
+
     /// The tools that `read` would take.
     ///
     /// # Errors

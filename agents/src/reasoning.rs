@@ -9,10 +9,12 @@
 //! A model names causes; it never acts, and it cannot make a case that the evidence does not make: see [`opinion`]. What
 //! tools and logs say reaches it as data, with secrets hidden and personal data masked.
 
+mod assistant;
 mod climb;
 mod opinion;
 mod sample;
 mod talk;
+mod team;
 mod turn;
 
 use std::collections::BTreeMap;
@@ -21,6 +23,7 @@ use std::sync::Arc;
 use models::{MaskRules, Masker, Tiers};
 use runtime_core::error::TaskError;
 
+pub(crate) use assistant::assist;
 pub use climb::Step;
 pub(crate) use climb::diagnose;
 
@@ -31,7 +34,13 @@ pub const TOP: &str = "top";
 /// Longest prompt file.
 pub const PROMPT_BYTES_MAX: usize = 64 * 1024;
 /// Prompts that ship, by name.
-const SHIPPED: [(&str, &str); 1] = [("diagnostic", include_str!("../prompts/diagnostic.j2"))];
+const SHIPPED: [(&str, &str); 5] = [
+    ("assistant", include_str!("../prompts/assistant.j2")),
+    ("critic", include_str!("../prompts/critic.j2")),
+    ("diagnostic", include_str!("../prompts/diagnostic.j2")),
+    ("planner", include_str!("../prompts/planner.j2")),
+    ("step", include_str!("../prompts/step.j2")),
+];
 
 /// The models of an installation and what they are told.
 #[derive(Debug, Clone)]

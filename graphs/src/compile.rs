@@ -7,13 +7,13 @@ use crate::compiled::{Channel, CompiledGraph};
 use crate::digest;
 use crate::node::{
     AgentNode, ApprovalNode, Band, CachePolicy, ChannelIx, FailNode, GateNode, GraphNode, Kind, MapNode, Node, NodeIx,
-    Output, Route, Routing, SetValue, SpawnNode, Target, ToolCall, ToolNode, Verify, WaitNode,
+    Output, Route, Routing, SetValue, SpawnNode, Specialist, Target, ToolCall, ToolNode, Verify, WaitNode,
 };
 use crate::resolve::Cx;
 use crate::source::Source;
 use crate::spec::{
     ApprovalSpec, CacheSpec, CallSpec, KindSpec, MapSpec, Name, NodeSpec, OutputSpec, RoutingSpec, SchemaSpec, SetSpec,
-    ToolSpec, WaitSpec,
+    SpecialistSpec, ToolSpec, WaitSpec,
 };
 
 /// Builds the graph. `None` if a name does not resolve, which the checks have reported.
@@ -124,11 +124,13 @@ fn target(cx: &Cx<'_>, name: &Name) -> Option<Target> {
 fn build_kind(cx: &Cx<'_>, kind: &KindSpec) -> Option<Kind> {
     Some(match kind {
         KindSpec::Broken => return None,
-        KindSpec::Agent { role, tools, tier, prompt } => Kind::Agent(AgentNode {
+        KindSpec::Agent { role, tools, tier, prompt, pattern, specialists } => Kind::Agent(AgentNode {
             role: role.text.clone(),
-            tools: tools.iter().map(|tool| tool.text.clone()).collect(),
+            tools: texts(tools),
             tier: tier.clone(),
             prompt: prompt.clone(),
+            pattern: *pattern,
+            specialists: specialists.iter().map(build_specialist).collect(),
         }),
         KindSpec::Tool(tool) => Kind::Tool(Box::new(build_tool(tool))),
         KindSpec::Gate { score, bands } => {
@@ -156,6 +158,19 @@ fn build_kind(cx: &Cx<'_>, kind: &KindSpec) -> Option<Kind> {
         KindSpec::Emit(template) => Kind::Emit(template.template.clone()),
         KindSpec::Function(name) => Kind::Function(name.text.clone()),
     })
+}
+
+fn build_specialist(specialist: &SpecialistSpec) -> Specialist {
+    Specialist {
+        name: specialist.name.text.clone(),
+        description: specialist.description.clone(),
+        prompt: specialist.prompt.clone(),
+        tools: texts(&specialist.tools),
+    }
+}
+
+fn texts(names: &[Name]) -> Vec<String> {
+    names.iter().map(|name| name.text.clone()).collect()
 }
 
 fn build_set(set: &SetSpec) -> SetValue {

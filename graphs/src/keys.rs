@@ -102,13 +102,16 @@ pub(crate) const ERROR_CLASSES: &[&str] = &[
 pub(crate) const MERGES: &[&str] =
     &["replace", "last", "append", "union", "deep", "sum", "min", "max", "messages", "ephemeral", "untracked"];
 
+/// Ways of an assistant to its answer.
+pub(crate) const PATTERNS: &[&str] = &["single", "react", "plan", "reflect", "supervise"];
+
 /// The keys that say what a node does; a node has exactly one of them.
 pub(crate) const KINDS: &[&str] =
     &["agent", "tool", "gate", "approval", "set", "map", "wait", "graph", "spawn", "fail", "emit", "function"];
 
 /// Keys of a node that belong to one kind only.
 pub(crate) const KIND_KEYS: &[(&str, &[&str])] = &[
-    ("agent", &["tools", "tier", "prompt"]),
+    ("agent", &["tools", "tier", "prompt", "pattern", "specialists"]),
     ("tool", &["args", "env", "verify", "undo", "dry_run", "effect"]),
     ("gate", &["bands"]),
     ("graph", &["scope"]),
@@ -254,6 +257,8 @@ pub(crate) static NODE: Table = Table {
         key("tools", Shape::Names, "Tools the agent may see, as patterns such as `airflow.*`."),
         key("tier", Shape::Table(&TIER), "Which model tiers the agent uses."),
         key("prompt", Shape::Name, "The prompt, if not the role's own."),
+        key("pattern", Shape::Word(PATTERNS), "How an assistant comes to its answer; `react` if left out."),
+        key("specialists", Shape::MapOf(&SPECIALIST), "Whom a supervisor may ask, by name."),
         key("tool", Shape::Text, "Calls this tool, as `server.tool`."),
         key("args", Shape::Templates, "The tool's arguments."),
         key("env", Shape::Text, "The environment the tool acts on."),
@@ -312,6 +317,16 @@ pub(crate) static TIER: Table = Table {
         required("start", Shape::Name, "The first tier."),
         key("max", Shape::Name, "The highest tier; the first if left out."),
         key("climb_below", Shape::Number, "Climb when the confidence is lower than this."),
+    ],
+};
+
+pub(crate) static SPECIALIST: Table = Table {
+    what: "a specialist",
+    id: "Specialist",
+    keys: &[
+        required("description", Shape::Text, "What it is good at; the supervisor reads it."),
+        key("prompt", Shape::Name, "Its prompt; `assistant` if left out."),
+        key("tools", Shape::Names, "Tools it may see, as patterns such as `airflow.*`."),
     ],
 };
 

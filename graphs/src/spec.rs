@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::compiled::{GraphTest, Limits, Merge, Retention};
 use crate::expr::{Code, Expr, Template};
-use crate::node::{Breaker, Budget, EffectClass, GraphScope, RetryPolicy, Tier, Timeout};
+use crate::node::{Breaker, Budget, EffectClass, GraphScope, Pattern, RetryPolicy, Tier, Timeout};
 use crate::schema::Schema;
 use crate::source::Span;
 use crate::yaml::Yaml;
@@ -130,6 +130,15 @@ pub(crate) struct NodeSpec {
     pub(crate) metadata: Value,
 }
 
+/// Whom a supervisor may ask, as written.
+#[derive(Debug)]
+pub(crate) struct SpecialistSpec {
+    pub(crate) name: Name,
+    pub(crate) description: String,
+    pub(crate) prompt: Option<String>,
+    pub(crate) tools: Vec<Name>,
+}
+
 /// What a node does, as written.
 #[derive(Debug)]
 pub(crate) enum KindSpec {
@@ -140,6 +149,8 @@ pub(crate) enum KindSpec {
         tools: Vec<Name>,
         tier: Option<Tier>,
         prompt: Option<String>,
+        pattern: Pattern,
+        specialists: Vec<SpecialistSpec>,
     },
     Tool(Box<ToolSpec>),
     Gate {

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use graphs::{Catalog, CompiledGraph, Diagnostics, Kind};
 
+pub(crate) use agents::ROLES;
+
 use crate::config::{Config, read_bytes};
 use crate::failure::Failure;
 
@@ -15,8 +17,6 @@ const GRAPH_BYTES_MAX: u64 = 16 << 20;
 const GRAPHS_MAX: usize = 1_000;
 /// Files of a folder that are looked at.
 const FOLDER_FILES_MAX: usize = 10_000;
-/// Roles of agents that ship with this program.
-pub(crate) const ROLES: [&str; 4] = ["monitor", "diagnostic", "remediation", "notification"];
 
 /// The names an installation knows.
 pub(crate) struct Known {

@@ -375,7 +375,7 @@ fn perform(context: &Context, stage: &Stage, log: &Path) -> Result<StageEnd> {
     };
     command.envs(stage.env.iter().copied());
     if context.deep {
-        command.envs(stage.deep.iter().copied());
+        command.envs(stage.deep.iter().copied()).env("NEXTEST_PROFILE", "deep");
     }
     if std::env::var_os("CI").is_some() {
         command.env("CARGO_INCREMENTAL", "0");

@@ -16,7 +16,7 @@ use crate::estate::render_text;
 use crate::facts::Facts;
 
 /// Below this confidence the next tier is asked, unless the node says otherwise: below it people are asked.
-const CLIMB_BELOW: f64 = 0.70;
+pub(super) const CLIMB_BELOW: f64 = 0.70;
 /// Longest fact in a prompt.
 const FACT_CHARS_MAX: usize = 8_000;
 
@@ -104,14 +104,14 @@ async fn opinion(
         .to_string(),
         output: OutputSchema { name: "diagnosis".to_owned(), schema },
     };
-    let (ctx, env) = (desk.ctx, facts.incident.environment.as_str());
-    let talk = Talk { ctx, mind, reach: &desk.reach, role: &agent.role, tier, env };
+    let (ctx, reach, env) = (desk.ctx, Some(&desk.reach), Some(facts.incident.environment.as_str()));
+    let talk = Talk { ctx, mind, reach, team: None, role: &agent.role, tier, env, label: "" };
     let (opinion, heard) = talk.answer::<Opinion>(question, |opinion| opinion.check(knowledge)).await?;
     Ok(opinion.weigh(rules, knowledge, facts, &heard))
 }
 
 /// The tiers that ask a model, from where the node starts to where it ends.
-fn between<'a>(mind: &'a Mind, tier: &Tier) -> Result<Vec<&'a str>, TaskError> {
+pub(super) fn between<'a>(mind: &'a Mind, tier: &Tier) -> Result<Vec<&'a str>, TaskError> {
     let order: Vec<&str> = std::iter::once(RULES).chain(mind.tiers().order().iter().map(String::as_str)).collect();
     let place = |name: &str| match order.iter().position(|known| *known == name) {
         None if name == TOP => Ok(order.len() - 1),

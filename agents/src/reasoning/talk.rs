@@ -19,6 +19,7 @@ use runtime_core::interlocks::redact;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::team::Team;
 use super::turn::{Asking, ask};
 use super::{Mind, beginning};
 use crate::reach::{Answer, Reach};
@@ -45,13 +46,19 @@ const OUTPUT_TOKENS_MAX: u64 = 2_048;
 const CLEARED: &str = "[cleared to make room; call the tool again if it is needed]";
 
 /// What a role asks a tier.
+#[derive(Clone, Copy)]
 pub(super) struct Talk<'a> {
     pub(super) ctx: &'a Context,
     pub(super) mind: &'a Mind,
-    pub(super) reach: &'a Reach<'a>,
+    /// What the model may read with.
+    pub(super) reach: Option<&'a Reach<'a>>,
+    /// Whom it may ask.
+    pub(super) team: Option<&'a Team<'a>>,
     pub(super) role: &'a str,
     pub(super) tier: &'a str,
-    pub(super) env: &'a str,
+    pub(super) env: Option<&'a str>,
+    /// Tells this conversation from others of the same task; empty where there is one.
+    pub(super) label: &'a str,
 }
 
 /// The question and the form of its answer.
@@ -87,6 +94,14 @@ pub(super) struct Heard {
     pub(super) answers: Vec<Answer>,
     masker: Arc<Masker>,
     vault: Vault,
+}
+
+/// What came of one call of the model.
+pub(super) enum Told {
+    /// A tool's answer.
+    Answer(Answer),
+    /// A specialist's, as the model sees it.
+    Specialist(String),
 }
 
 /// What has happened so far.
@@ -135,7 +150,8 @@ impl Talk<'_> {
                 output: Some(question.output.clone()),
                 ..ModelRequest::of_text("", OUTPUT_TOKENS_MAX)
             };
-            let asking = Asking { role: Some(self.role), tier: self.tier, named: ("turn", turn.into()) };
+            let named = if self.label.is_empty() { turn.into() } else { format!("{}.{turn}", self.label).into() };
+            let asking = Asking { role: Some(self.role), tier: self.tier, named: ("turn", named) };
             let masked = self.mind.masker.mask(&mut course.heard.vault, &request);
             let masked = masked.map_err(|error| Stopped::Unable(format!("it cannot be masked: {error}")))?;
             let response = ask(self.ctx, self.mind.tiers(), asking, &masked).await?;
@@ -203,15 +219,25 @@ impl Talk<'_> {
             let arguments = course.heard.vault.restore_value(arguments, &|kind| *kind != MaskKind::Secret);
             wanted.push((id.clone(), target, arguments));
         }
-        let made = join_all(wanted.into_iter().map(|(id, target, arguments)| self.one(id, target, arguments))).await;
-        let mut parts = Vec::with_capacity(made.len());
-        for (id, outcome) in made {
+        let reads = wanted.iter().filter(|(_, target, _)| !target.as_deref().is_ok_and(Team::is_member));
+        let read = join_all(reads.map(|(_, target, arguments)| self.one(target.clone(), arguments.clone()))).await;
+        let (mut read, mut parts) = (read.into_iter(), Vec::with_capacity(wanted.len()));
+        for (id, target, arguments) in wanted {
+            // Specialists make calls of their own, so they are asked one after the other: the journal has one order.
+            let outcome = match (self.team, target.as_deref()) {
+                (Some(team), Ok(member)) if Team::is_member(member) => team.ask(self, member, &arguments).await?,
+                _ => read.next().unwrap_or_else(|| Err("it was not called".to_owned())).map(Told::Answer),
+            };
             let (content, is_error) = match outcome {
-                Ok(answer) => {
+                Ok(Told::Answer(answer)) => {
                     course.n_failures = 0;
                     let shown = shown(&answer);
                     course.heard.answers.push(answer);
                     (shown, false)
+                }
+                Ok(Told::Specialist(said)) => {
+                    course.n_failures = 0;
+                    (said, false)
                 }
                 Err(why) => {
                     course.n_failures += 1;
@@ -229,24 +255,24 @@ impl Talk<'_> {
         Ok(parts)
     }
 
-    async fn one(
-        &self,
-        id: String,
-        target: Result<String, String>,
-        arguments: Value,
-    ) -> (String, Result<Answer, String>) {
-        let outcome = match target {
-            Err(why) => Err(why),
-            Ok(target) => self.reach.read(&target, arguments, Some(self.env)).await.map_err(|error| error.to_string()),
-        };
-        (id, outcome)
+    async fn one(&self, target: Result<String, String>, arguments: Value) -> Result<Answer, String> {
+        let (target, reach) = (target?, self.reach.ok_or("there are no tools here")?);
+        reach.read(&target, arguments, self.env).await.map_err(|error| error.to_string())
     }
 
     /// The tools the role may read with. Providers take no dots in names.
     async fn tools(&self) -> Result<(Vec<Tool>, BTreeMap<String, String>), Stopped> {
         let mut targets = BTreeMap::new();
         let mut tools = Vec::new();
-        for brief in self.reach.readable().await?.into_iter().take(TOOLS_MAX) {
+        for (tool, member) in self.team.iter().flat_map(|team| team.tools()) {
+            targets.insert(tool.name.clone(), member);
+            tools.push(tool);
+        }
+        let readable = match self.reach {
+            Some(reach) => reach.readable().await?,
+            None => Vec::new(),
+        };
+        for brief in readable.into_iter().take(TOOLS_MAX) {
             let name = brief.target.replace('.', "__");
             let description = brief.description.for_prompt(&brief.target);
             tools.push(Tool { name: name.clone(), description, parameters: brief.input_schema, strict: false });

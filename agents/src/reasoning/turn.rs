@@ -1,15 +1,18 @@
 //! One call of a model, in the journal: asked once, paid once, its worst case reserved before.
 
 use graphs::EffectClass;
-use models::{Amounts, ModelRequest, ModelResponse, TierError, Tiers};
+use models::{Amounts, Completion, Delta, ModelRequest, ModelResponse, TierError, Tiers};
 use runtime::{CallSpec, Context};
 use runtime_core::error::{ErrorClass, TaskError};
 use runtime_core::interlocks::budget::Cost;
 use runtime_core::record::CallKind;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
 
 const MICROS: f64 = 1e6;
+/// Pieces of an answer that wait to be streamed.
+const PIECES_QUEUE_MAX: usize = 256;
 
 /// Who asks, of which tier, and what names the call in the journal.
 #[derive(Debug, Clone)]
@@ -36,8 +39,9 @@ pub(super) async fn ask(
         let text = format!("there is no model tier `{}`; tiers are {}", asking.tier, tiers.order().join(", "));
         return Err(TaskError::invalid(text));
     };
-    let (name, value) = asking.named;
-    let args = json!({"tier": asking.tier, name: value});
+    let asking = &asking;
+    let (name, value) = &asking.named;
+    let args = json!({"tier": asking.tier, *name: value});
     let spec = CallSpec {
         role: asking.role.map(Into::into),
         worst: cost(worst),
@@ -45,7 +49,7 @@ pub(super) async fn ask(
     };
     let recorded = ctx
         .call(spec, |permit| async move {
-            match tiers.complete(asking.tier, request, &mut |_| {}).await {
+            match streamed(ctx, tiers, asking, request, &permit.key).await {
                 Ok(done) => {
                     permit.meter.spent(cost(done.spent));
                     Ok(json!({
@@ -65,6 +69,36 @@ pub(super) async fn ask(
     let response = recorded.get("response").cloned().unwrap_or(Value::Null);
     serde_json::from_value(response)
         .map_err(|error| TaskError::invalid(format!("the recorded answer of tier `{}`: {error}", asking.tier)))
+}
+
+/// Asks, and streams what is said while it is said. Who does not listen, or not fast enough, misses pieces and never the answer.
+async fn streamed(
+    ctx: &Context,
+    tiers: &Tiers,
+    asking: &Asking<'_>,
+    request: &ModelRequest,
+    key: &str,
+) -> Result<Completion, TierError> {
+    let request = ModelRequest { stream: true, ..request.clone() };
+    let (tell, mut told) = mpsc::channel(PIECES_QUEUE_MAX);
+    let mut sink = move |delta| match delta {
+        Delta::Text(text) => drop(tell.try_send(text)),
+        Delta::Restart | Delta::ToolCall { .. } | Delta::Arguments { .. } => {}
+    };
+    let metadata = json!({"agent": asking.role, "tier": asking.tier});
+    let answer = tiers.complete(asking.tier, &request, &mut sink);
+    tokio::pin!(answer);
+    loop {
+        tokio::select! {
+            biased;
+            Some(text) = told.recv() => {
+                let piece = json!({"type": "AIMessageChunk", "id": key, "content": text});
+                // A run that has ended takes no more pieces; the answer is recorded or not by its own rules.
+                let _ended = ctx.message(piece, metadata.clone()).await;
+            }
+            done = &mut answer => return done,
+        }
+    }
 }
 
 fn cost(amounts: Amounts) -> Cost {

@@ -48,6 +48,15 @@ impl Script {
         self.asked.lock().len()
     }
 
+    /// Each request as text, in order.
+    pub(super) fn asked_each(&self) -> Vec<String> {
+        self.asked.lock().iter().map(|request| serde_json::to_string(request).unwrap()).collect()
+    }
+
+    pub(super) fn last_asked(&self) -> String {
+        self.asked_each().pop().unwrap_or_default()
+    }
+
     pub(super) fn everything_asked(&self) -> String {
         serde_json::to_string(&*self.asked.lock()).unwrap()
     }
@@ -68,7 +77,7 @@ fn down() -> ModelError {
     }
 }
 
-fn says(parts: Vec<Part>, stop: StopReason) -> ModelResponse {
+pub(super) fn says(parts: Vec<Part>, stop: StopReason) -> ModelResponse {
     let usage = Some(Usage { input: 1_000, output: 200, ..Usage::default() });
     ModelResponse { parts, stop, usage, provider: "p".to_owned(), model: "m".to_owned(), request_id: None }
 }
@@ -77,7 +86,7 @@ pub(super) fn text(text: impl Into<String>) -> ModelResponse {
     says(vec![Part::Text { text: text.into() }], StopReason::End)
 }
 
-fn calls(tool: &str, arguments: Value) -> ModelResponse {
+pub(super) fn calls(tool: &str, arguments: Value) -> ModelResponse {
     let call = Part::ToolCall { id: "c1".to_owned(), name: tool.to_owned(), arguments, malformed: false };
     says(vec![call], StopReason::ToolUse)
 }

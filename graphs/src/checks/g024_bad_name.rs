@@ -21,6 +21,9 @@ pub(crate) const CODE: &str = "G024";
 /// Characters of a name.
 const NAME_CHARS_MAX: usize = 128;
 
+/// Characters of a specialist's name.
+const SPECIALIST_CHARS_MAX: usize = 48;
+
 /// Names that expressions have by themselves.
 pub(crate) const SCOPE_NAMES: &[&str] =
     &["input", "params", "result", "answer", "error", "thread", "run", "step", "attempt", "now"];
@@ -55,6 +58,16 @@ pub(crate) fn check_node(name: &Name, findings: &mut Vec<Finding>) {
         );
     }
     check_length(name, findings);
+}
+
+/// A model calls a specialist by its name, so it must be the name of a tool for every provider.
+pub(crate) fn check_specialist(name: &Name, findings: &mut Vec<Finding>) {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if name.text.is_empty() || name.text.len() > SPECIALIST_CHARS_MAX || !name.text.chars().all(good) {
+        let message = format!("`{}` cannot be the name of a specialist", shown(name));
+        let help = format!("use 1 to {SPECIALIST_CHARS_MAX} letters, digits, `-` and `_`");
+        findings.push(Finding::error(CODE, name.span, message).help(help));
+    }
 }
 
 pub(crate) fn check_channel(name: &Name, findings: &mut Vec<Finding>) {

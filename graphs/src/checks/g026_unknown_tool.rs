@@ -23,9 +23,10 @@ pub(crate) fn check(cx: &Cx<'_>, findings: &mut Vec<Finding>) {
                     check_call(call, &tools, findings);
                 }
             }
-            KindSpec::Agent { tools: patterns, .. } => {
+            KindSpec::Agent { tools: patterns, specialists, .. } => {
+                let of_specialists = specialists.iter().flat_map(|specialist| &specialist.tools);
                 // `*.query` permits the tool of whatever server an installation has; it need not have one.
-                for pattern in patterns.iter().filter(|pattern| !pattern.text.starts_with("*.")) {
+                for pattern in patterns.iter().chain(of_specialists).filter(|pattern| !pattern.text.starts_with("*.")) {
                     if !tools.iter().any(|tool| matches(&pattern.text, tool)) {
                         findings.push(unknown(pattern.span, &pattern.text, &tools));
                     }

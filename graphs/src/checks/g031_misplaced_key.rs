@@ -12,6 +12,7 @@
 
 use crate::diagnostics::Finding;
 use crate::keys::KIND_KEYS;
+use crate::source::Span;
 use crate::yaml::Entry;
 
 pub(crate) const CODE: &str = "G031";
@@ -42,6 +43,11 @@ pub(crate) fn check_keys(kind: &str, entries: &[Entry], findings: &mut Vec<Findi
     }
 }
 
+pub(crate) fn without_supervisor(span: Span) -> Finding {
+    let message = "`specialists` has no effect: only an agent with `pattern: supervise` asks them";
+    Finding::error(CODE, span, message).help("write `pattern: supervise`, or remove it")
+}
+
 #[cfg(test)]
 mod tests {
     use expect_test::expect;
@@ -66,6 +72,36 @@ mod tests {
                 4 |   b: { emit: 1, args: { x: 1 }, then: end }
                   |                 ^^^^
                   = help: remove it
+
+            "#]],
+        );
+    }
+
+    #[test]
+    fn specialists_and_their_supervisor_belong_together() {
+        check_error(
+            "graph: g\nstate: { out: {} }\nnodes:\n  a: { agent: assistant, pattern: supervise, output: out, then: b }\n  b: { agent: assistant, specialists: { logs: { tools: [x.y] } }, output: out, then: end }\nstart: a\n",
+            expect![[r#"
+                error[G005]: an agent with `pattern: supervise` needs the key `specialists`
+                 --> g.yaml:4:8
+                  |
+                4 |   a: { agent: assistant, pattern: supervise, output: out, then: b }
+                  |        ^^^^^
+                  = help: `specialists`: Whom it may ask, by name.
+
+                error[G031]: `specialists` has no effect: only an agent with `pattern: supervise` asks them
+                 --> g.yaml:5:26
+                  |
+                5 |   b: { agent: assistant, specialists: { logs: { tools: [x.y] } }, output: out, then: end }
+                  |                          ^^^^^^^^^^^
+                  = help: write `pattern: supervise`, or remove it
+
+                error[G005]: a specialist needs the key `description`
+                 --> g.yaml:5:41
+                  |
+                5 |   b: { agent: assistant, specialists: { logs: { tools: [x.y] } }, output: out, then: end }
+                  |                                         ^^^^
+                  = help: `description`: What it is good at; the supervisor reads it.
 
             "#]],
         );

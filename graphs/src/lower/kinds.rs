@@ -1,18 +1,20 @@
 //! Node kinds.
 
 use crate::checks::{
-    g005_missing_key as g005, g011_node_kind as g011, g024_bad_name as g024, g032_out_of_range as g032,
+    g005_missing_key as g005, g011_node_kind as g011, g024_bad_name as g024, g031_misplaced_key as g031,
+    g032_out_of_range as g032,
 };
 use crate::keys;
 use crate::lower::Lower;
 use crate::lower::fields::{Field, Fields};
 use crate::lower::node::place;
-use crate::node::{EffectClass, GraphScope, Tier};
+use crate::node::{EffectClass, GraphScope, Pattern, Tier};
 use crate::source::Span;
 use crate::spec::{
-    ApprovalSpec, BandSpec, CallSpec, KindSpec, MapSpec, RoutingSpec, SetSpec, SpawnSpec, ToolSpec, WaitSpec,
+    ApprovalSpec, BandSpec, CallSpec, KindSpec, MapSpec, Name, RoutingSpec, SetSpec, SpawnSpec, SpecialistSpec,
+    ToolSpec, WaitSpec,
 };
-use crate::yaml::{Data, Yaml};
+use crate::yaml::{Data, Entry, Yaml};
 
 /// The answers of an approval that names none.
 const CHOICES_DEFAULT: [&str; 2] = ["approve", "reject"];
@@ -44,7 +46,41 @@ impl Lower<'_> {
         let tools = fields.get("tools").and_then(|field| self.names(field)).unwrap_or_default();
         let tier = fields.get("tier").and_then(|field| self.tier(field));
         let prompt = fields.get("prompt").and_then(|field| self.name(field)).map(|name| name.text);
-        Some(KindSpec::Agent { role: self.name(field)?, tools, tier, prompt })
+        let pattern = fields.get("pattern").and_then(|field| self.word(field, keys::PATTERNS));
+        let pattern = match pattern {
+            Some("single") => Pattern::Single,
+            Some("plan") => Pattern::Plan,
+            Some("reflect") => Pattern::Reflect,
+            Some("supervise") => Pattern::Supervise,
+            _ => Pattern::React,
+        };
+        let specialists = fields.get("specialists").map(|field| self.specialists(field)).unwrap_or_default();
+        match (pattern, fields.get("specialists")) {
+            (Pattern::Supervise, None) => {
+                let (what, doc) = ("an agent with `pattern: supervise`", "Whom it may ask, by name.");
+                self.findings.push(g005::missing_key(field.key_span, "specialists", what, doc));
+            }
+            (Pattern::Supervise, Some(_)) | (_, None) => {}
+            (_, Some(unused)) => self.findings.push(g031::without_supervisor(unused.key_span)),
+        }
+        Some(KindSpec::Agent { role: self.name(field)?, tools, tier, prompt, pattern, specialists })
+    }
+
+    fn specialists(&mut self, field: Field<'_>) -> Vec<SpecialistSpec> {
+        let entries = self.entries(field);
+        entries.iter().filter_map(|entry| self.specialist(entry)).collect()
+    }
+
+    fn specialist(&mut self, entry: &Entry) -> Option<SpecialistSpec> {
+        let name = Name { text: entry.key.clone(), span: entry.key_span };
+        g024::check_specialist(&name, self.findings);
+        let fields = self.fields(&entry.value, &keys::SPECIALIST, entry.key_span)?;
+        Some(SpecialistSpec {
+            name,
+            description: fields.get("description").and_then(|field| self.text(field)).unwrap_or_default(),
+            prompt: fields.get("prompt").and_then(|field| self.name(field)).map(|name| name.text),
+            tools: fields.get("tools").and_then(|field| self.names(field)).unwrap_or_default(),
+        })
     }
 
     fn tier(&mut self, field: Field<'_>) -> Option<Tier> {

@@ -114,6 +114,7 @@ impl Run {
             graphs::Kind::Agent(agent) => Some(agent),
             _ => None,
         });
+        let listed = agent.map(graphs::AgentNode::within_reach);
         let facts = CallFacts {
             kind: request.kind,
             target: &request.target,
@@ -123,7 +124,7 @@ impl Run {
             env: request.env.as_deref(),
             agent: agent.map(|agent| agent.role.as_str()).or(request.role.as_deref()),
             role: request.role.as_deref(),
-            listed: agent.map(|agent| agent.tools.as_slice()),
+            listed: listed.as_deref(),
             tainted_by: self.state.metadata.get(TAINTED_BY).and_then(Value::as_str),
             graph: &graph,
             node: &node,

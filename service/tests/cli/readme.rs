@@ -78,6 +78,19 @@ fn the_terminal_sessions_are_real() {
 }
 
 #[test]
+fn the_graphs_are_good_ones() {
+    let stage = Stage::new();
+    let graphs: Vec<String> =
+        blocks(&readme(), "yaml").into_iter().filter(|block| block.starts_with("graph: ")).collect();
+    assert!(graphs.len() >= 2, "README.md shows only {} graphs", graphs.len());
+    for graph in graphs {
+        stage.write("shown.yaml", graph.clone());
+        let ran = stage.run(&["check", "shown.yaml"]);
+        assert_eq!(ran.code, 0, "{graph}\n{}", ran.stderr);
+    }
+}
+
+#[test]
 fn a_line_that_differs_does_not_fit() {
     assert!(fits("a [..] c", "a b c") && fits("a", "a ") && fits("[..]", "anything"));
     assert!(!fits("a [..] c", "a b d") && !fits("a", "b") && !fits("x[..]", "y"));
