@@ -151,3 +151,37 @@ fn damaged_folders_open_or_say_why_on_sled() {
 fn damaged_folders_open_or_say_why_on_fjall() {
     damaged_folders_open_or_say_why("fjall");
 }
+
+/// fjall panics on some of its own bookkeeping, in a destructor too, which no caller could catch: it must never see it damaged.
+#[test]
+fn a_damaged_version_of_fjall_is_refused_by_name_whatever_byte_it_is() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("store");
+    runtime.block_on(async {
+        let store = open::open(&address("fjall", &folder), &OpenOptions::default()).unwrap();
+        fill(&*store, "a", RECORDS).await;
+        store.close().await.unwrap();
+    });
+    let named = |path: &PathBuf| path.file_name().is_some_and(|name| name == "current");
+    let mut n_flips = 0;
+    for current in files(&folder).into_iter().filter(named) {
+        let number = u64::from_le_bytes(fs::read(&current).unwrap()[..8].try_into().unwrap());
+        let version = current.with_file_name(format!("v{number}"));
+        for path in [&current, &version] {
+            let whole = fs::read(path).unwrap();
+            for at in 0..whole.len() {
+                let mut bytes = whole.clone();
+                bytes[at] ^= 0x10;
+                fs::write(path, &bytes).unwrap();
+                let opened = open::open(&address("fjall", &folder), &OpenOptions::default());
+                let error = opened.err().unwrap_or_else(|| panic!("byte {at} of {} is believed", path.display()));
+                assert!(error.to_string().contains("keyspaces"), "{error}");
+                n_flips += 1;
+            }
+            fs::write(path, whole).unwrap();
+        }
+    }
+    assert!(n_flips > 100, "hardly anything was damaged: {n_flips}");
+    assert!(open::open(&address("fjall", &folder), &OpenOptions::default()).is_ok(), "whole again, it opens");
+}
