@@ -41,7 +41,7 @@ pub use monitor::INCIDENTS_MAX;
 pub use node::{AgentNode, ROLES};
 pub use notification::{Collected, Notice, Notifier, Printed, Urgency};
 pub use reach::Answer;
-pub use reasoning::{Mind, PROMPT_BYTES_MAX, RULES, Step, TOP};
+pub use reasoning::{Mind, PROMPT_BYTES_MAX, RULES, Step, TOP, prompt_problem, prompt_version, shipped_prompts};
 pub use remediation::plan;
 pub use remedies::{Action, ParamKind, Remedies, Remedy};
 pub use signature::signature;

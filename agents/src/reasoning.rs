@@ -22,6 +22,10 @@ use std::sync::Arc;
 
 use models::{MaskRules, Masker, Tiers};
 use runtime_core::error::TaskError;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use crate::estate::render_text;
 
 pub(crate) use assistant::assist;
 pub use climb::Step;
@@ -31,6 +35,8 @@ pub(crate) use climb::diagnose;
 pub const RULES: &str = "rules";
 /// The highest tier an installation has, whatever it is called there.
 pub const TOP: &str = "top";
+/// Digits of a prompt's version.
+const VERSION_DIGITS: usize = 12;
 /// Longest prompt file.
 pub const PROMPT_BYTES_MAX: usize = 64 * 1024;
 /// Prompts that ship, by name.
@@ -41,6 +47,21 @@ const SHIPPED: [(&str, &str); 5] = [
     ("planner", include_str!("../prompts/planner.j2")),
     ("step", include_str!("../prompts/step.j2")),
 ];
+
+/// The prompts that ship, by name.
+pub fn shipped_prompts() -> impl Iterator<Item = (&'static str, &'static str)> {
+    SHIPPED.into_iter()
+}
+
+/// The version of a prompt: the first digits of the digest of its text.
+pub fn prompt_version(text: &str) -> String {
+    hex::encode(Sha256::digest(text.as_bytes())).chars().take(VERSION_DIGITS).collect()
+}
+
+/// Why a prompt cannot be used, if so: it is rendered with the form of an answer and nothing else.
+pub fn prompt_problem(text: &str) -> Option<String> {
+    render_text("prompt", text, &json!({"form": "{}"})).err().map(|error| error.message)
+}
 
 /// The models of an installation and what they are told.
 #[derive(Debug, Clone)]

@@ -18,6 +18,7 @@ mod interrupts;
 mod mcp;
 mod migrate;
 mod models;
+mod prompts;
 mod prune;
 mod recover;
 mod resume;
@@ -112,6 +113,7 @@ enum Command {
     Audit(audit::Audit),
     Tools(tools::Tools),
     Models(models::Models),
+    Prompts(prompts::Prompts),
     Mcp(mcp::Mcp),
     Completions(completions::Completions),
     /// Run a workload of the benchmarks and print its JSON line
@@ -235,6 +237,7 @@ fn dispatch(command: Command, app: &App) -> Result<Exit, Failure> {
         Command::Draw(args) => draw::run(&args, app),
         Command::Schema(args) => schema::run(&args, app),
         Command::Completions(args) => completions::run(&args, app),
+        Command::Prompts(args) => prompts::run(args, app),
         Command::Test(args) => test::run(&args, app),
         Command::Bench(args) => match crate::bench::run(&args) {
             Ok(()) => Ok(Exit::Done),

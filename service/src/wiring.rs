@@ -294,7 +294,7 @@ pub(crate) fn tiers(config: &ModelsConfig) -> Result<Tiers, String> {
 }
 
 /// The prompts of a folder, by name.
-fn own_prompts(folder: &Path) -> Result<BTreeMap<String, String>, String> {
+pub(crate) fn own_prompts(folder: &Path) -> Result<BTreeMap<String, String>, String> {
     let failed = |error: &std::io::Error| format!("prompts {}: {}", folder.display(), io_text(error));
     let mut prompts = BTreeMap::new();
     for entry in std::fs::read_dir(folder).map_err(|error| failed(&error))?.take(PROMPTS_MAX) {

@@ -149,8 +149,10 @@ async fn an_agent_uses_only_the_tools_its_node_names_and_only_reads() {
 #[tokio::test]
 async fn a_role_that_does_not_exist_is_named_with_those_that_do() {
     let (result, ..) = work("agent: monitr", ScriptedTools::new(), Value::Null).await;
-    expect!["node `a`: there is no agent role `monitr`; roles are monitor, diagnostic, remediation, notification, assistant"]
-        .assert_eq(&result.unwrap_err().message);
+    expect![
+        "node `a`: there is no agent role `monitr`; roles are monitor, diagnostic, remediation, notification, assistant"
+    ]
+    .assert_eq(&result.unwrap_err().message);
 }
 
 pub(super) fn timed_out() -> Value {

@@ -149,3 +149,30 @@ fn an_agent_asks_a_model_where_its_rules_do_not_know() {
     assert!(out.contains("model.small") && out.contains("0.002"), "{out}");
     assert!(!out.contains("witness mute"), "the audit log has no prompt: {out}");
 }
+
+#[test]
+fn own_prompts_are_shown_beside_those_that_ship() {
+    let stage = Stage::new();
+    stage.write("interlock.yaml", "prompts: prompts\n");
+    std::fs::create_dir(stage.path().join("prompts")).unwrap();
+    let shipped = run(&stage, &["prompts", "show", "critic"]).1;
+    stage.write("prompts/critic.j2", &shipped);
+    assert_eq!(run(&stage, &["prompts", "diff"]).0, 0, "a copy is no difference");
+    stage.write("prompts/critic.j2", shipped.replace("- Look for what is wrong", "- Look hard for what is wrong"));
+    stage.write("prompts/owner.j2", "Who owns {{ table }}? {{ form }}");
+    let (code, out, _) = run(&stage, &["prompts", "diff"]);
+    assert_eq!(code, 1);
+    let changed =
+        |sign: &str| out.lines().filter(|line| line.starts_with(sign) && !line.starts_with(&sign.repeat(3))).count();
+    assert_eq!((changed("-"), changed("+")), (1, 1), "{out}");
+    assert!(out.starts_with("--- shipped/critic.j2\n+++ own/critic.j2\n"), "{out}");
+    let (code, out, _) = run(&stage, &["prompts", "list", "--json"]);
+    let listed: Value = serde_json::from_str(&out).unwrap();
+    let of = |name: &str| listed.as_array().unwrap().iter().find(|prompt| prompt["name"] == name).unwrap().clone();
+    assert_eq!((code, of("critic")["source"].as_str()), (1, Some("own, instead of the shipped one")), "{out}");
+    assert_ne!(of("critic")["version"], of("critic")["shipped_version"]);
+    assert_eq!((of("planner")["source"].as_str(), of("planner")["problem"].clone()), (Some("shipped"), Value::Null));
+    assert!(of("owner")["problem"].as_str().unwrap().contains("table"), "{out}");
+    let (code, _, err) = run(&stage, &["prompts", "show", "crtic"]);
+    assert!(code == 1 && err.contains("prompts are assistant, critic"), "{err}");
+}
