@@ -5,6 +5,7 @@ mod faults;
 mod library;
 mod mcp;
 mod reasoning;
+mod recollection;
 mod roles;
 mod tool_node;
 mod world;
