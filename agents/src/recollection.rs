@@ -32,6 +32,7 @@ use crate::signature::signature;
 const RUNBOOKS_MAX: usize = 3;
 /// Longest piece in characters.
 const TEXT_CHARS_MAX: usize = 1_500;
+const MICROS: f64 = 1e6;
 /// The call that looks.
 const TARGET: &str = "memory.search";
 
@@ -167,12 +168,17 @@ pub(crate) async fn recollect(
         .call(spec, |permit| async move {
             let (found, spent) = memory.search(incident, cause_id).await;
             permit.meter.spent(cost(spent));
-            serde_json::to_value(found)
-                .map_err(|error| TaskError::bug(format!("what is remembered cannot be written: {error}")))
+            // What it cost stands in the audit log, as that of a model's turn.
+            let usage = json!({"usd": spent.usd_micros as f64 / MICROS, "tokens": spent.tokens});
+            Ok(json!({"found": found, "usage": usage}))
         })
         .await;
     match looked {
-        Ok(found) => Ok(serde_json::from_value(Value::clone(&found)).ok()),
+        Ok(recorded) => {
+            let found = recorded.get("found").cloned().unwrap_or_default();
+            let unread = |error| TaskError::invalid(format!("what was remembered cannot be read: {error}"));
+            serde_json::from_value(found).map(Some).map_err(unread)
+        }
         Err(error) if matches!(error.class, ErrorClass::Denied | ErrorClass::Limit) => {
             Ok(Some(Recollection { gaps: vec![format!("memory: {}", error.message)], ..Recollection::default() }))
         }

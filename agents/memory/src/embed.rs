@@ -18,6 +18,9 @@ const DIMENSIONS_MAX: usize = 8_192;
 /// Pieces that the vectors name at most: what stands behind is near nothing.
 const NEAR_MAX: usize = 50;
 
+/// Vectors by the hash of model and text.
+type Kept = BTreeMap<[u8; 32], Arc<[f32]>>;
+
 /// Why there are no vectors. Says nothing of the texts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("embeddings: {0}")]
@@ -37,7 +40,7 @@ pub trait Embedder: Send + Sync + std::fmt::Debug {
 #[derive(Debug, Clone)]
 pub struct Vectors {
     embedder: Arc<dyn Embedder>,
-    kept: Arc<Mutex<BTreeMap<[u8; 32], Arc<[f32]>>>>,
+    kept: Arc<Mutex<Kept>>,
 }
 
 impl Vectors {

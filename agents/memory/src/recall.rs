@@ -14,6 +14,7 @@
 //! A recommendation is for people. It moves no confidence and starts nothing: what is recommended here and not declared as
 //! a remedy of the diagnosed cause is not even shown as one. No gate reads prose, so no prose opens one.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use jiff::civil::Date;
@@ -210,7 +211,7 @@ fn track_record(reviewed: &[&Candidate<'_>], best: &Episode) -> Option<Recommend
         .collect();
     // Of two on one day the one further down in the file is the later one.
     tried.reverse();
-    tried.sort_by(|a, b| b.at.cmp(&a.at));
+    tried.sort_by_key(|episode| Reverse(episode.at));
     let healed = tried.iter().filter(|episode| episode.outcome == Outcome::Healed).count();
     let is_last_healed = tried.first().is_some_and(|episode| episode.outcome == Outcome::Healed);
     let is_good = healed >= HEALED_MIN && healed as f64 >= HEALED_SHARE * tried.len() as f64 && is_last_healed;
