@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::kit::Kit;
 use crate::reach::Reach;
 use crate::reasoning::Mind;
+use crate::recollection::Memory;
 
 /// One role at work on one task.
 pub(crate) struct Desk<'a> {
@@ -14,6 +15,8 @@ pub(crate) struct Desk<'a> {
     pub(crate) kit: &'a Kit,
     /// Models, where an installation has some.
     pub(crate) mind: Option<&'a Mind>,
+    /// Runbooks and past incidents, where an installation has some.
+    pub(crate) memory: Option<&'a Memory>,
     pub(crate) reach: Reach<'a>,
 }
 

@@ -1,10 +1,12 @@
 //! What a diagnosis says, and how sure it is.
 
+use memory::{Recommendation, Similar};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::incident::Evidence;
 use crate::reasoning::Step;
+use crate::recollection::Cited;
 
 /// Class of a cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -148,4 +150,13 @@ pub struct Diagnosis {
     /// Model tiers that were asked, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tiers: Vec<Step>,
+    /// Runbooks that are about it. No evidence: nothing here has moved the confidence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runbooks: Vec<Cited>,
+    /// Past incidents that looked like it, one with another cause among them if there is one. No evidence either.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub similar: Vec<Similar>,
+    /// The remedy of this cause that past incidents recommend to people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recommended: Option<Recommendation>,
 }

@@ -225,6 +225,9 @@ impl Knowledge {
             params: facts.params.clone(),
             blast_radius: facts.blast_radius(),
             tiers: Vec::new(),
+            runbooks: Vec::new(),
+            similar: Vec::new(),
+            recommended: None,
         }
     }
 }
@@ -322,6 +325,9 @@ impl<'a> Candidate<'a> {
             params,
             blast_radius: facts.blast_radius(),
             tiers: Vec::new(),
+            runbooks: Vec::new(),
+            similar: Vec::new(),
+            recommended: None,
         }
     }
 }

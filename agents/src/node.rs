@@ -18,6 +18,7 @@ use crate::kit::Kit;
 use crate::notification::Notifier;
 use crate::reach::Reach;
 use crate::reasoning::{self, Mind};
+use crate::recollection::Memory;
 use crate::{diagnostic, monitor, notification, remediation};
 
 /// The roles there are.
@@ -30,18 +31,26 @@ pub struct AgentNode {
     kit: Arc<Kit>,
     notifier: Arc<dyn Notifier>,
     mind: Option<Mind>,
+    memory: Option<Memory>,
 }
 
 impl AgentNode {
     /// Agents with these tools, this knowledge and this way to reach people.
     pub fn new(tools: Arc<dyn ToolBox>, kit: Arc<Kit>, notifier: Arc<dyn Notifier>) -> Self {
-        Self { tools, kit, notifier, mind: None }
+        Self { tools, kit, notifier, mind: None, memory: None }
     }
 
     /// The same with models for the nodes that name a tier.
     #[must_use]
     pub fn with_mind(mut self, mind: Option<Mind>) -> Self {
         self.mind = mind;
+        self
+    }
+
+    /// The same with something to remember.
+    #[must_use]
+    pub fn with_memory(mut self, memory: Option<Memory>) -> Self {
+        self.memory = memory;
         self
     }
 
@@ -67,7 +76,7 @@ impl NodeKind for AgentNode {
             return Err(TaskError::bug(format!("node `{}` is no agent node", node.name)));
         };
         let reach = Reach::new(&ctx, &self.tools, &agent.role, &agent.tools);
-        let desk = Desk { ctx: &ctx, kit: &self.kit, mind: self.mind.as_ref(), reach };
+        let desk = Desk { ctx: &ctx, kit: &self.kit, mind: self.mind.as_ref(), memory: self.memory.as_ref(), reach };
         ctx.emit(json!({ "agent": agent.role, "node": node.name, "phase": "working" })).await?;
         let result = self.work(agent, &desk).await?;
         Ok(NodeOutput { result: Some(result), ..NodeOutput::default() })

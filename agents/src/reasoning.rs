@@ -101,7 +101,7 @@ impl Mind {
 }
 
 /// The beginning of a text, cut at a character.
-fn beginning(text: &str, chars_max: usize) -> String {
+pub(crate) fn beginning(text: &str, chars_max: usize) -> String {
     match text.char_indices().nth(chars_max) {
         Some((at, _)) => format!("{}… [cut]", text.get(..at).unwrap_or_default()),
         None => text.to_owned(),

@@ -15,9 +15,11 @@ mod fork;
 mod fsck;
 mod history;
 mod interrupts;
+mod knowledge;
 mod mcp;
 mod migrate;
 mod models;
+mod postmortem;
 mod prompts;
 mod prune;
 mod recover;
@@ -114,6 +116,8 @@ enum Command {
     Tools(tools::Tools),
     Models(models::Models),
     Prompts(prompts::Prompts),
+    Knowledge(knowledge::Knowledge),
+    Postmortem(postmortem::Postmortem),
     Mcp(mcp::Mcp),
     Completions(completions::Completions),
     /// Run a workload of the benchmarks and print its JSON line
@@ -266,6 +270,8 @@ fn dispatch(command: Command, app: &App) -> Result<Exit, Failure> {
         Command::Audit(args) => on_runtime(audit::run(args, app)),
         Command::Tools(args) => on_runtime(tools::run(args, app)),
         Command::Models(args) => on_runtime(models::run(args, app)),
+        Command::Postmortem(args) => on_runtime(postmortem::run(args, app)),
+        Command::Knowledge(args) => on_runtime(knowledge::run(args, app)),
         Command::Mcp(args) => on_runtime(mcp::run(args, app)),
     }
 }

@@ -19,6 +19,7 @@ use tools::lock::LOCK_FILE;
 use tools::policy::{Label, Rule, RulePolicy, Verb};
 
 use crate::failure::Failure;
+use crate::remembered::MemoryFiles;
 
 /// The file that is read when none is named.
 pub(crate) const FILE: &str = "interlock.yaml";
@@ -75,6 +76,8 @@ pub(crate) struct Config {
     pub(crate) graphs: Vec<PathBuf>,
     /// What the agents know; `None` takes what ships.
     pub(crate) knowledge: Option<Knowledge>,
+    /// Runbooks and past incidents; without them agents remember nothing.
+    pub(crate) memory: Option<MemoryFiles>,
     /// Models for agents whose nodes name a tier; without them the rules answer.
     pub(crate) models: Option<ModelsConfig>,
     /// What is masked before anything leaves for a model.
@@ -175,6 +178,7 @@ struct File {
     #[serde(default)]
     graphs: Vec<PathBuf>,
     knowledge: Option<Knowledge>,
+    memory: Option<MemoryFiles>,
     models: Option<Spanned<ModelsConfig>>,
     #[serde(default)]
     masking: MaskRules,
@@ -224,6 +228,7 @@ impl Config {
             lock: base.join(LOCK_FILE),
             graphs: file.graphs.into_iter().map(|path| base.join(path)).collect(),
             knowledge: file.knowledge.map(|files| files.beside(base)),
+            memory: file.memory.map(|files| files.beside(base)),
             models: file.models.map(|models| usable(text, name, models, base)).transpose()?,
             masking: file.masking,
             prompts: file.prompts.map(|folder| base.join(folder)),
@@ -439,7 +444,7 @@ mod tests {
         check_error(
             "store: memory\nstorage: x\n",
             expect![[r#"
-            error: unknown field `storage`, expected one of store, encryption, mcpServers, servers, approvers, environments, policy, graphs, knowledge, models, masking, prompts, user
+            error: unknown field `storage`, expected one of store, encryption, mcpServers, servers, approvers, environments, policy, graphs, knowledge, memory, models, masking, prompts, user
              --> interlock.yaml:2:1
               |
             2 | storage: x

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use agents::{AgentNode, Kit, Mind, Notifier};
+use agents::{AgentNode, Kit, Meaning, Memory, Mind, Notifier};
 use async_trait::async_trait;
 use checkpoints::open::{self, Address, OpenOptions};
 use graphs::{CompiledGraph, GraphDigest};
-use models::{Correction, MaskRules, ModelsConfig, Ports, PriceTable, Setup, Tiers};
+use models::{Correction, Embeddings, MaskRules, Masker, ModelsConfig, Ports, PriceTable, Setup, Tiers};
 use runtime::ports::store::{Store, StoreError};
 use runtime::{Context, Engine, NodeKind};
 use runtime_core::error::{ErrorClass, TaskError};
@@ -31,6 +31,7 @@ use crate::config::{Config, Knowledge, address_text, io_text, read_bounded};
 use crate::failure::Failure;
 use crate::graph_files::{GraphSet, Known};
 use crate::notices::OnStandardError;
+use crate::remembered::MemoryFiles;
 use crate::spawn::{Nursery, SpawnNode};
 
 /// Most files of a folder of prompts.
@@ -225,6 +226,7 @@ fn is_own(server: &ServerConfig) -> bool {
 /// What agents know and whom they ask, as configured. Models are opened when the first of them is asked.
 pub(crate) struct Minds {
     knowledge: Option<Knowledge>,
+    memory: Option<MemoryFiles>,
     models: Option<ModelsConfig>,
     masking: MaskRules,
     prompts: Option<PathBuf>,
@@ -234,12 +236,19 @@ pub(crate) struct Minds {
 impl Minds {
     pub(crate) fn of(config: &Config) -> Self {
         let (knowledge, models, prompts) = (config.knowledge.clone(), config.models.clone(), config.prompts.clone());
-        Self { knowledge, models, masking: config.masking.clone(), prompts, mind: OnceLock::new() }
+        Self {
+            knowledge,
+            memory: config.memory.clone(),
+            models,
+            masking: config.masking.clone(),
+            prompts,
+            mind: OnceLock::new(),
+        }
     }
 
-    /// As configured, but without models: tests of graphs cost nothing and always end the same.
+    /// As configured, but without models and memory: tests of graphs cost nothing and always end the same.
     pub(crate) fn rules_only(config: &Config) -> Self {
-        Self { models: None, prompts: None, ..Self::of(config) }
+        Self { models: None, prompts: None, memory: None, ..Self::of(config) }
     }
 
     fn kit(&self) -> Result<Kit, String> {
@@ -247,6 +256,12 @@ impl Minds {
             Some(files) => files.kit(),
             None => Kit::shipped().map_err(|error| error.to_string()),
         }
+    }
+
+    fn memory(&self) -> Result<Option<Memory>, String> {
+        let Some(files) = &self.memory else { return Ok(None) };
+        let meaning = meaning(files, self.models.as_ref(), &self.masking)?;
+        files.memory(meaning).map(Some)
     }
 
     fn mind(&self) -> Result<Option<&Mind>, String> {
@@ -282,15 +297,32 @@ impl Sampler for Minds {
     }
 }
 
+/// The model that makes vectors for the memory, if one is named.
+pub(crate) fn meaning(
+    files: &MemoryFiles,
+    models: Option<&ModelsConfig>,
+    masking: &MaskRules,
+) -> Result<Option<Meaning>, String> {
+    let Some(entry) = &files.embeddings else { return Ok(None) };
+    let wrong = |why: String| format!("memory: embeddings: {why}");
+    let models = models.ok_or_else(|| wrong("its provider is one of `models:`, which is not configured".to_owned()))?;
+    let masker = Masker::new(masking).map_err(|error| wrong(error.to_string()))?;
+    let opened = Embeddings::open(models, entry, setup()?, Arc::new(masker)).map_err(wrong)?;
+    Ok(Some(Meaning::new(opened)))
+}
+
 /// The models as configured, with their keys read and their prices known.
 pub(crate) fn tiers(config: &ModelsConfig) -> Result<Tiers, String> {
-    let setup = Setup {
+    Tiers::open(config, setup()?).map_err(|problems| format!("models: {}", problems.join("; ")))
+}
+
+fn setup() -> Result<Setup<'static>, String> {
+    Ok(Setup {
         prices: PriceTable::shipped().map_err(|why| format!("models: {why}"))?,
         correction: Correction::default(),
         ports: Ports::default(),
         key: &models::read_key,
-    };
-    Tiers::open(config, setup).map_err(|problems| format!("models: {}", problems.join("; ")))
+    })
 }
 
 /// The prompts of a folder, by name.
@@ -324,9 +356,9 @@ impl Agents {
 
     fn node(&self) -> &Result<AgentNode, String> {
         self.node.get_or_init(|| {
-            let (kit, mind) = (self.minds.kit()?, self.minds.mind()?.cloned());
+            let (kit, mind, memory) = (self.minds.kit()?, self.minds.mind()?.cloned(), self.minds.memory()?);
             let node = AgentNode::new(Arc::clone(&self.tools), Arc::new(kit), Arc::clone(&self.notifier));
-            Ok(node.with_mind(mind))
+            Ok(node.with_mind(mind).with_memory(memory))
         })
     }
 }

@@ -15,6 +15,7 @@ mod bounds;
 mod cache;
 mod chat;
 mod config;
+mod embeddings;
 mod error;
 mod fingerprint;
 mod http;
@@ -30,6 +31,7 @@ mod retry;
 mod sse;
 mod tiers;
 mod tokens;
+mod window;
 mod wire;
 
 #[cfg(test)]
@@ -39,6 +41,7 @@ pub use batch::{BATCH_REQUESTS_MAX, Batch, BatchItem, BatchProgress, BatchTicket
 pub use bounds::Bounds;
 pub use cache::{Cache, CacheBounds, CacheEntry, CacheKey, CacheStore, Cached, MemoryCache, Question, Scope};
 pub use config::{Key, KeySource, Kind, MaxTokensField, ModelsConfig, ProviderConfig, read_key};
+pub use embeddings::{EMBEDDED_MAX, Embedded, Embeddings};
 pub use error::{ErrorClass, ModelError, Spent};
 pub use fingerprint::{fingerprint, normalise};
 pub use limits::Limits;
@@ -50,3 +53,4 @@ pub use response::{ModelResponse, StopReason, Usage};
 pub use retry::RetryPolicy;
 pub use tiers::{Attempt, Completion, Setup, TierError, Tiers};
 pub use tokens::{Correction, TokenCounter};
+pub use window::{CLEARED, Fitted, Window};

@@ -200,6 +200,19 @@ impl Tiers {
         Some(worst.fold(Amounts::default(), Amounts::plus))
     }
 
+    /// Tokens, as [`crate::TokenCounter`] counts them, that the messages of a request may take beside the rest of it, so that every
+    /// model of the tier can take them and answer in full.
+    pub async fn room_for_messages(&self, tier: &str, rest: &ModelRequest) -> Option<u64> {
+        let targets = self.tiers.get(tier)?;
+        let taken = count(&ModelRequest { messages: Vec::new(), ..rest.clone() }).await;
+        let correction = self.correction.lock();
+        let window = |target: &Target| {
+            let prompt = target.card.context.saturating_sub(rest.max_output_tokens);
+            correction.fitting(&target.id(), prompt)
+        };
+        Some(targets.iter().map(window).min().unwrap_or_default().saturating_sub(taken))
+    }
+
     fn worst_of(&self, target: &Target, request: &ModelRequest, counted: u64) -> Amounts {
         let prompt = self.correction.lock().worst(&target.id(), counted);
         target.card.worst_case(prompt, request.max_output_tokens)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::request::{ModelRequest, Part};
+use crate::request::{Message, ModelRequest, Part};
 
 /// Text is counted in pieces of this size: the work grows with the text and no faster, whatever the text is.
 const PIECE_BYTES: usize = 1024;
@@ -56,16 +56,18 @@ impl TokenCounter {
     /// Tokens of everything a request sends.
     pub fn count_request(self, request: &ModelRequest) -> u64 {
         let mut n = REQUEST_TOKENS + self.count(&request.system.text);
-        for message in &request.messages {
-            n += MESSAGE_TOKENS;
-            n += message.parts.iter().map(|part| self.count_part(part)).sum::<u64>();
-        }
+        n += request.messages.iter().map(|message| self.count_message(message)).sum::<u64>();
         for tool in &request.tools {
             n += TOOL_TOKENS + self.count(&tool.name) + self.count(&tool.description);
             n += self.count(&tool.parameters.to_string());
         }
         let form = request.output.as_ref().map(|form| form.schema.to_string());
         n + form.map_or(0, |form| TOOL_TOKENS + self.count(&form))
+    }
+
+    /// Tokens of one message.
+    pub fn count_message(self, message: &Message) -> u64 {
+        MESSAGE_TOKENS + message.parts.iter().map(|part| self.count_part(part)).sum::<u64>()
     }
 
     fn count_part(self, part: &Part) -> u64 {
@@ -136,6 +138,11 @@ impl Correction {
     pub fn worst(&self, model: &str, counted: u64) -> u64 {
         let factor = self.factors.get(model).map_or(UNLEARNED, |factor| factor.peak).max(ONE);
         counted.saturating_mul(factor).div_ceil(ONE)
+    }
+
+    /// The highest count of ours whose worst is within `tokens`.
+    pub(crate) fn fitting(&self, model: &str, tokens: u64) -> u64 {
+        tokens.saturating_mul(ONE) / self.worst(model, ONE)
     }
 }
 

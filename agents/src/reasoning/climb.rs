@@ -14,6 +14,7 @@ use crate::desk::Desk;
 use crate::diagnosis::Diagnosis;
 use crate::estate::render_text;
 use crate::facts::Facts;
+use crate::recollection::Recollection;
 
 /// Below this confidence the next tier is asked, unless the node says otherwise: below it people are asked.
 pub(super) const CLIMB_BELOW: f64 = 0.70;
@@ -43,7 +44,7 @@ pub struct Step {
 pub(crate) async fn diagnose(
     desk: &Desk<'_>,
     agent: &AgentNode,
-    facts: &Facts,
+    seen: (&Facts, Option<&Recollection>),
     rules: Diagnosis,
 ) -> Result<Diagnosis, TaskError> {
     let Some(tier) = &agent.tier else { return Ok(rules) };
@@ -61,7 +62,7 @@ pub(crate) async fn diagnose(
         desk.ctx.emit(json!({"agent": agent.role, "phase": "climbing", "tier": name, "why": why})).await?;
         let mut step = Step { tier: name.to_owned(), why, confidence: None, failed: None };
         let mut steps = std::mem::take(&mut best.tiers);
-        match opinion(desk, mind, agent, name, (facts, &rules)).await {
+        match opinion(desk, mind, (agent, name), seen, &rules).await {
             Ok(found) => {
                 step.confidence = Some(found.confidence);
                 best = found;
@@ -84,24 +85,28 @@ pub(crate) async fn diagnose(
 async fn opinion(
     desk: &Desk<'_>,
     mind: &Mind,
-    agent: &AgentNode,
-    tier: &str,
-    (facts, rules): (&Facts, &Diagnosis),
+    (agent, tier): (&AgentNode, &str),
+    (facts, remembered): (&Facts, Option<&Recollection>),
+    rules: &Diagnosis,
 ) -> Result<Diagnosis, Stopped> {
     let knowledge = &desk.kit.knowledge;
     let schema = form();
     // A prompt that is not there or does not render is a mistake of the installation and no weakness of the model.
     let prompt = mind.prompt(agent.prompt.as_deref().unwrap_or(&agent.role)).map_err(Stopped::Task)?;
-    let system = render_text("prompt", prompt, &json!({"form": schema.to_string()})).map_err(Stopped::Task)?;
+    let system = render_text("prompt", prompt, &json!({"form": schema.to_string(), "remembers": remembered.is_some()}))
+        .map_err(Stopped::Task)?;
+    let mut shown = json!({
+        "incident": facts.incident,
+        "rules": rules,
+        "known_causes": menu(knowledge, facts),
+        "facts": shortened(&facts.names),
+    });
+    if let (Some(remembered), Some(shown)) = (remembered, shown.as_object_mut()) {
+        shown.insert("untrusted_memory".to_owned(), remembered.shown());
+    }
     let question = Question {
         system,
-        user: redact::whole(&json!({
-            "incident": facts.incident,
-            "rules": rules,
-            "known_causes": menu(knowledge, facts),
-            "facts": shortened(&facts.names),
-        }))
-        .to_string(),
+        user: redact::whole(&shown).to_string(),
         output: OutputSchema { name: "diagnosis".to_owned(), schema },
     };
     let (ctx, reach, env) = (desk.ctx, Some(&desk.reach), Some(facts.incident.environment.as_str()));

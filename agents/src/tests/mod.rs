@@ -6,6 +6,7 @@ mod faults;
 mod library;
 mod mcp;
 mod reasoning;
+mod recollection;
 mod roles;
 mod sampling;
 mod tool_node;

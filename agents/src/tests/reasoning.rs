@@ -91,7 +91,7 @@ pub(super) fn calls(tool: &str, arguments: Value) -> ModelResponse {
     says(vec![call], StopReason::ToolUse)
 }
 
-fn opinion(cause_id: Option<&str>, confidence: f64, source: &str, quote: &str) -> ModelResponse {
+pub(super) fn opinion(cause_id: Option<&str>, confidence: f64, source: &str, quote: &str) -> ModelResponse {
     let cited = json!({"source": source, "quote": quote, "claim": "it stands there"});
     text(
         json!({
@@ -103,6 +103,10 @@ fn opinion(cause_id: Option<&str>, confidence: f64, source: &str, quote: &str) -
 }
 
 pub(super) fn mind(small: &Arc<Script>, large: &Arc<Script>) -> Mind {
+    mind_with(small, large, &PriceTable::shipped().unwrap())
+}
+
+fn mind_with(small: &Arc<Script>, large: &Arc<Script>, prices: &PriceTable) -> Mind {
     let config: ModelsConfig = serde_json::from_value(json!({
         "providers": {"a": {"kind": "anthropic"}, "b": {"kind": "anthropic"}},
         "tiers": {"small": ["a/claude-haiku-4-5"], "large": ["b/claude-opus-5"]},
@@ -111,7 +115,7 @@ pub(super) fn mind(small: &Arc<Script>, large: &Arc<Script>) -> Mind {
     .unwrap();
     let providers: BTreeMap<&str, Arc<dyn Provider>> =
         BTreeMap::from([("a", Arc::clone(small) as _), ("b", Arc::clone(large) as _)]);
-    let tiers = Tiers::of(&config, &PriceTable::shipped().unwrap(), providers).unwrap();
+    let tiers = Tiers::of(&config, prices, providers).unwrap();
     Mind::new(Arc::new(tiers), BTreeMap::new(), &MaskRules::default()).unwrap()
 }
 
@@ -123,8 +127,15 @@ async fn diagnosed(
     tools: ScriptedTools,
     scripts: [&Arc<Script>; 2],
 ) -> (Outcome, Value, Arc<ScriptedTools>, World) {
+    diagnosed_by((incident, extra), tools, mind(scripts[0], scripts[1])).await
+}
+
+async fn diagnosed_by(
+    (incident, extra): (Value, &str),
+    tools: ScriptedTools,
+    mind: Mind,
+) -> (Outcome, Value, Arc<ScriptedTools>, World) {
     let tools = Arc::new(tools);
-    let mind = mind(scripts[0], scripts[1]);
     let policy = Arc::new(RulePolicy::etl_demo().unwrap());
     let mut world =
         World::with_agents(Arc::clone(&tools) as _, policy, |agents| Arc::new(agents.with_mind(Some(mind))));
@@ -138,7 +149,7 @@ async fn diagnosed(
 }
 
 /// Steps as `tier confidence-or-failure`.
-fn steps(diagnosis: &Value) -> Vec<String> {
+pub(super) fn steps(diagnosis: &Value) -> Vec<String> {
     let steps = diagnosis["tiers"].as_array().map(Vec::as_slice).unwrap_or_default();
     let step = |step: &Value| match step["failed"].as_str() {
         Some(why) => format!("{}: {why}", step["tier"].as_str().unwrap()),
@@ -147,13 +158,13 @@ fn steps(diagnosis: &Value) -> Vec<String> {
     steps.iter().map(step).collect()
 }
 
-fn mute_quorum() -> Value {
+pub(super) fn mute_quorum() -> Value {
     let mut incident = timed_out();
     incident["error"] = json!("publish: OperationalError: E7731 epoch 41 behind 42, quorum witness mute");
     incident
 }
 
-fn healthy() -> ScriptedTools {
+pub(super) fn healthy() -> ScriptedTools {
     estate(Scripted::Always(Ok(degraded())))
 }
 
@@ -275,6 +286,45 @@ async fn no_secret_leaves_for_a_provider() {
         assert!(!asked.contains(secret), "{secret}");
     }
     assert_eq!(found["tiers"][0]["tier"], "small");
+}
+
+/// A window of 14,000 tokens, and six results of 3,000 each: without room being made the third turn would not fit.
+#[tokio::test]
+async fn a_long_diagnosis_stays_within_the_window_of_its_model_and_goes_on() {
+    let read = |n: usize| calls("warehouse__query", json!({"sql": format!("select {n}")}));
+    let answers = (0..6).map(read).chain([opinion(None, 0.5, "log", "Task failed")]);
+    let small = Script::new("a", answers);
+    let card = json!({
+        "date": "2026-11-01", "source": "test", "input": 1, "output": 5, "context": 14_000, "max_output": 4_096,
+    });
+    let prices = json!({"claude-haiku-4-5": card, "claude-opus-5": card}).to_string();
+    let mind = mind_with(&small, &Script::new("b", []), &PriceTable::parse(&prices).unwrap());
+    let rows: Vec<Value> = (0..200).map(|n| json!({"row": n, "said": "the quick brown fox jumps"})).collect();
+    let tools = healthy().reads("warehouse.query", json!({"rows": rows}));
+    let tier = "tier: { start: rules, max: small }";
+    let (outcome, found, ..) = diagnosed_by((mute_quorum(), tier), tools, mind).await;
+    assert_eq!((outcome, steps(&found)), (Outcome::Success, vec!["small 0.5".to_owned()]), "{found}");
+    let asked = small.asked.lock();
+    assert_eq!(asked.len(), 7);
+    let results = |request: &ModelRequest| {
+        let parts = request.messages.iter().flat_map(|message| message.parts.clone());
+        let shown = parts.filter_map(|part| match part {
+            Part::ToolResult { content, .. } => Some(content != models::CLEARED),
+            _ => None,
+        });
+        shown.collect::<Vec<bool>>()
+    };
+    for request in asked.iter() {
+        // A call and its result stay a pair, or both are gone.
+        assert_eq!(request.check(), Ok(()));
+        let counted = models::TokenCounter.count_request(request);
+        assert!(counted * 3 / 2 + request.max_output_tokens <= 14_000, "{counted} tokens");
+    }
+    assert_eq!(results(&asked[1]), [true]);
+    let last = results(&asked[6]);
+    assert!(last.last() == Some(&true) && last.contains(&false), "{last:?}");
+    // The question is never what makes room.
+    assert!(asked.iter().all(|request| serde_json::to_string(&request.messages[0]).unwrap().contains("witness mute")));
 }
 
 #[tokio::test]

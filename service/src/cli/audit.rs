@@ -107,7 +107,7 @@ pub(crate) async fn run(args: Audit, app: &App) -> Result<Exit, Failure> {
 }
 
 /// Visits the chain from a record on, page by page; the place after the last one.
-async fn each(store: &dyn Store, from: u64, mut visit: impl FnMut(&AuditRecord)) -> Result<u64, Failure> {
+pub(super) async fn each(store: &dyn Store, from: u64, mut visit: impl FnMut(&AuditRecord)) -> Result<u64, Failure> {
     let (mut from, mut limit) = (from.max(1), PAGE_MAX);
     loop {
         let page = match store.audit(from, limit).await {

@@ -43,7 +43,7 @@ fn server(answers: Vec<String>) -> (String, mpsc::Receiver<(String, Value)>) {
     (url, told)
 }
 
-fn read(stream: &mut TcpStream) -> (String, Value) {
+pub(super) fn read(stream: &mut TcpStream) -> (String, Value) {
     let mut bytes = Vec::new();
     let mut piece = [0; 4096];
     loop {

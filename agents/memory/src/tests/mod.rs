@@ -1,0 +1,5 @@
+//! Tests over whole libraries.
+
+mod library;
+mod quality;
+mod recalling;
