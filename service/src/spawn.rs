@@ -97,8 +97,9 @@ async fn start(
     let printable: String =
         named.chars().map(|c| if c == '/' || c == '\\' || c.is_control() { '-' } else { c }).collect();
     let thread = ThreadId::new(&printable).map_err(|error| TaskError::invalid(format!("spawn: {error}")))?;
-    let known = engine.state(&thread).await.map_err(fault)?.is_some_and(|state| state.graph.is_some());
-    if !known {
+    let before = engine.state(&thread).await.map_err(fault)?.filter(|state| state.graph.is_some());
+    let mut started = false;
+    if before.is_none() {
         let start = Start {
             graph,
             thread: thread.clone(),
@@ -107,16 +108,24 @@ async fn start(
             metadata: json!({"spawned": true}),
         };
         match engine.start(start).await {
-            Ok(running) if join => drop(running.ended().await),
+            Ok(running) => {
+                started = true;
+                if join {
+                    drop(running.ended().await);
+                }
+            }
             // Somebody else with the same key was first.
-            Ok(_) | Err(EngineFault::Refused(Refusal::Busy { .. })) => {}
+            Err(EngineFault::Refused(Refusal::Busy { .. })) => {}
             Err(error) => return Err(fault(error)),
         }
     }
     if join {
         return joined(engine, &thread).await;
     }
-    Ok(json!({"thread_id": thread, "started": !known}))
+    // A thread that was there may have ended long ago: whoever joins it must be able to see that nobody works on it.
+    let outcome = before.and_then(|state| state.run).and_then(|run| run.outcome);
+    let status = outcome.as_ref().map_or("running", snapshot::outcome_word);
+    Ok(json!({"thread_id": thread, "started": started, "status": status}))
 }
 
 /// The output of a thread that has finished.

@@ -6,6 +6,7 @@ mod full_disk;
 mod guard;
 mod http;
 mod interlocks;
+mod library;
 mod login;
 mod models;
 mod readme;

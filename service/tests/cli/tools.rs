@@ -92,6 +92,7 @@ start: one
         (&done["output"]["first"]["output"]["twice"], &done["output"]["second"]["started"]),
         (&json!(8), &json!(false))
     );
+    assert_eq!(done["output"]["second"]["status"], "success", "whoever joins a thread that has ended sees that it has");
     let children = stage.ends(0, &["threads", "--graph", "child", "--json"]).json();
     assert_eq!((children.as_array().unwrap().len(), &children[0]["thread_id"]), (1, &json!("child:k")));
 }
