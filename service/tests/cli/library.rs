@@ -163,7 +163,6 @@ fn a_storm_that_is_delivered_again_after_a_death_is_one_thread() {
     let again =
         stage.ends(0, &["run", "incident-response.yaml", "--thread", "again", "--input", &storm.to_string(), "--json"]);
     assert_eq!(again.json()["output"]["opened"][0]["started"], false, "{}", again.stdout);
-    stage.run(&["recover"]);
     let threads = stage.ends(0, &["threads", "--graph", "etl-incident", "--json"]).json();
     assert_eq!(threads.as_array().unwrap().len(), 1, "{threads}");
     let incident = threads[0]["thread_id"].as_str().unwrap();
