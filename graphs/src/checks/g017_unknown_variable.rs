@@ -84,7 +84,15 @@ mod tests {
     fn a_variable_of_with_is_not_seen_by_the_one_beside_it() {
         check_error(
             "graph: g\nnodes:\n  a: { with: { said: x, env: '{{ said }}' }, emit: '{{ env }}', then: end }\nstart: a\n",
-            expect![[r#""#]],
+            expect![[r#"
+                error[G017]: unknown variable `said`
+                 --> g.yaml:3:34
+                  |
+                3 |   a: { with: { said: x, env: '{{ said }}' }, emit: '{{ env }}', then: end }
+                  |                                  ^^^^
+                  = help: `said` is a variable of `with`: the rest of its node sees it, the variables beside it and other nodes do not
+
+            "#]],
         );
     }
 

@@ -46,6 +46,14 @@ mod tests {
     use crate::checks::testing::check_error;
 
     #[test]
+    fn an_answer_chooses_or_says_that_nobody_answers() {
+        check_error(
+            "graph: g\nnodes:\n  a: { approval: { title: t, expires: 1h }, then: end }\nstart: a\ntests:\n  - name: runs\n    answers: [{ node: a }, { node: a, expires: true }]\n    expect: { arguments: [{ tool: w.q, arg: {} }] }\n",
+            expect![[r#""#]],
+        );
+    }
+
+    #[test]
     fn names() {
         check_error(
             "graph: g\nstate: { total: { merge: sum } }\nnodes:\n  first: { set: { total: 1 }, then: end }\nstart: first\ntests:\n  - name: runs\n    agents: { frist: [1] }\n    answers: [{ node: x, choice: approve }]\n    expect: { path: [frist], state: { totl: 1 } }\n",
