@@ -98,7 +98,9 @@ async fn the_library_s_own_tests_hold() {
     for graph in ["etl-incident", "etl-reliability"] {
         let compiled = library(graph);
         assert!(!compiled.tests().is_empty());
-        for test in compiled.tests() {
+        // A question that expires needs the clock of `interlock test`, which runs all of them.
+        let expires = |test: &&GraphTest| test.answers.iter().any(|answer| answer["expires"] == true);
+        for test in compiled.tests().iter().filter(|test| !expires(test)) {
             check_test(graph, test, Arc::new(RulePolicy::etl_demo().unwrap())).await;
             check_test(graph, test, Arc::new(RulePolicy::for_tests())).await;
         }
