@@ -80,12 +80,18 @@ fn the_pictures_of_the_graphs_that_ship_are_true() {
     assert_eq!(written, shown, "run with UPDATE_EXPECT=1 to draw graphs/library/README.md anew");
 }
 
-/// An installation with the demo's warehouse and the graphs that ship.
-fn installation() -> Stage {
+/// A folder with the graphs that ship.
+fn copied() -> Stage {
     let stage = Stage::new();
     for (name, path) in shipped() {
         stage.write(&format!("{name}.yaml"), std::fs::read(path).unwrap());
     }
+    stage
+}
+
+/// An installation with the demo's warehouse and the graphs that ship.
+fn installation() -> Stage {
+    let stage = copied();
     let config = json!({
         "mcpServers": {"warehouse": {
             "command": env!("CARGO_BIN_EXE_interlock"),
@@ -205,4 +211,37 @@ fn a_mapping_waits_for_its_person_over_a_death() {
         json!({"source": "qty", "target": "amount", "confidence": 0.2, "by": "ann"}),
     ];
     assert_eq!(done["output"]["mapping"], json!(decided), "{done}");
+}
+
+/// Changes of the graphs that their own tests must notice: each makes one promise of its page untrue.
+const WEAKENED: [(&str, &str, &str); 14] = [
+    ("incident-response", r#"key: "{{ group[0] }}""#, r#"key: "{{ group[1][0].title }}""#),
+    ("incident-response", " | rejectattr('held') | groupby", " | groupby"),
+    ("incident-response", "| selectattr('status', 'in', ['success', 'failed', 'cancelled']) ", ""),
+    ("incident-response", "if alert.labels.kind | default('') in kinds else 'run_failed'", "| default('run_failed')"),
+    ("morning-report", "todo | length == 0 and gaps | length == 0 and outcomes", "true or outcomes"),
+    ("morning-report", "or now)[:19] >= begin", "or now)[:19] >= ''"),
+    ("schema-change", "{ at_least: 0.9, then: each_before }", "{ at_least: 0.1, then: each_before }"),
+    ("schema-change", "{ when: \"staged | rejectattr('holds') | list | length > 0\"", "{ when: false"),
+    ("schema-change", "{ when: \"live | rejectattr('holds') | list | length > 0\"", "{ when: false"),
+    ("schema-change", "{{ change.column | default('x') }}__dropped", "{{ change.column | default('x') }}"),
+    ("schema-mapping", "auto: 0.9,", "auto: 0.7,"),
+    ("schema-mapping", "[best.confidence, 0.69] | min if tied else best.confidence", "best.confidence"),
+    ("schema-mapping", "rivals != [] and (not r.person", "false and (not r.person"),
+    ("schema-mapping", ".score >= 0.6", ".score >= 0.99"),
+];
+
+#[test]
+fn the_tests_of_the_graphs_that_ship_have_teeth() {
+    // No installation: its policy would answer differently than the tests expect, and everything would fail.
+    let stage = copied();
+    for (name, from, to) in WEAKENED {
+        let file = format!("{name}.yaml");
+        let text = std::fs::read_to_string(folder().join(&file)).unwrap();
+        assert!(text.contains(from), "{file} has no {from}");
+        stage.write(&file, text.replace(from, to));
+        let ran = stage.run(&["test", &file]);
+        assert_eq!(ran.code, 1, "{file} without {from}: {}{}", ran.stdout, ran.stderr);
+        stage.write(&file, text);
+    }
 }
