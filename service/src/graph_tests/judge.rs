@@ -253,15 +253,15 @@ mod tests {
             json!({"state": {"page": "# A\n\nc\n", "list": [{"a": 1.0, "b": [1, 3]}]}}),
             &seen,
             expect![[r#"
-                state.page, line 3: expected "c", found "b"
-                state.list[0].b[1]: expected 3, found 2"#]],
+                state.list[0].b[1]: expected 3, found 2
+                state.page, line 3: expected "c", found "b""#]],
         );
         check_problems(
             json!({"state": {"page": "# A", "list": []}}),
             &seen,
             expect![[r#"
-                state.page, line 2: expected the end, found ""
-                state.list: expected [], found [{"a":1,"b":[1,2]}]"#]],
+                state.list: expected [], found [{"a":1,"b":[1,2]}]
+                state.page, line 2: expected the end, found """#]],
         );
     }
 
