@@ -108,7 +108,8 @@ impl Notifier for Collected {
     }
 }
 
-/// Writes and sends a notice about one incident, or about a round of them (`outcomes`).
+/// Writes and sends a notice about one incident, or about a round of them (`outcomes`); a `report` that the graph has
+/// written is sent as it is, within the bounds of a notice.
 pub(crate) async fn notify(desk: &Desk<'_>, notifier: &Arc<dyn Notifier>) -> Result<Value, TaskError> {
     let urgency = match desk.text("severity") {
         Some("page") => Urgency::Page,
@@ -117,8 +118,11 @@ pub(crate) async fn notify(desk: &Desk<'_>, notifier: &Arc<dyn Notifier>) -> Res
             return Err(TaskError::invalid(format!("`severity: {other}` of a notice: write `page` or `summary`")));
         }
     };
-    let notice =
-        if desk.value("incident").is_object() { about_incident(desk, urgency) } else { about_round(desk, urgency) };
+    let notice = match desk.text("report") {
+        Some(report) => as_written(desk, urgency, report),
+        None if desk.value("incident").is_object() => about_incident(desk, urgency),
+        None => about_round(desk, urgency),
+    };
     let args = serde_json::to_value(&notice)
         .map_err(|error| TaskError::bug(format!("a notice cannot be written: {error}")))?;
     let target = format!("notify.{}", urgency.word());
@@ -129,6 +133,12 @@ pub(crate) async fn notify(desk: &Desk<'_>, notifier: &Arc<dyn Notifier>) -> Res
     let (notifier, sent) = (Arc::clone(notifier), notice);
     let receipt = desk.ctx.call(spec, move |permit| async move { notifier.send(&sent, &permit.key).await }).await?;
     Ok(json!({ "notice": args, "receipt": *receipt }))
+}
+
+fn as_written(desk: &Desk<'_>, urgency: Urgency, report: &str) -> Notice {
+    let key = desk.text("dedup_key").map_or_else(|| format!("report-{}", desk.ctx.thread()), str::to_owned);
+    let title = one_line(desk.text("title").unwrap_or("report"));
+    Notice { severity: urgency, title, text: Text(report.to_owned()).done(), dedup_key: key }
 }
 
 fn about_incident(desk: &Desk<'_>, urgency: Urgency) -> Notice {

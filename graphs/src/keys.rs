@@ -439,10 +439,20 @@ pub(crate) static ANSWER: Table = Table {
     keys: &[
         key("node", Shape::Name, "The approval node it answers."),
         key("title", Shape::Text, "The title it answers."),
-        required("choice", Shape::Name, "The choice."),
+        key("choice", Shape::Name, "The choice."),
+        key("expires", Shape::Flag, "In place of a choice: nobody answers, and the question expires."),
         key("by", Shape::Name, "Who answers."),
         key("reason", Shape::Text, "Why."),
         key("args", Shape::Any, "Edited arguments."),
+    ],
+};
+
+pub(crate) static CALLED: Table = Table {
+    what: "a call that is expected",
+    id: "Called",
+    keys: &[
+        required("tool", Shape::Text, "`server.tool`."),
+        required("args", Shape::Object, "Arguments it is called with; others may be there too."),
     ],
 };
 
@@ -456,6 +466,7 @@ pub(crate) static EXPECT: Table = Table {
         key("visited", Shape::Names, "Nodes that run."),
         key("not_visited", Shape::Names, "Nodes that do not run."),
         key("calls", Shape::Names, "Tools that are called, in order."),
+        key("arguments", Shape::ListOf(&CALLED), "Calls that are made with at least these arguments, in order."),
         key("interrupts", Shape::Any, "The questions that are open."),
     ],
 };

@@ -13,6 +13,8 @@ use crate::failure::Failure;
 const ANSWERS_BYTES_MAX: u64 = 4 << 20;
 /// Keys of an entry that say which question it answers, or who answers; the rest is the answer.
 const SELECTORS: [&str; 6] = ["id", "node", "title", "tool", "kind", "by"];
+/// Key of an entry that says that nobody answers; only tests of graphs know it.
+const EXPIRES: &str = "expires";
 /// The choice of `--yes`. It never decides whether an act in doubt happened.
 pub(crate) const YES: &[&str] = &["approve"];
 
@@ -71,6 +73,19 @@ impl Answers {
         }?;
         let by = entry.get("by").and_then(Value::as_str).map_or_else(|| who.principal(), |user| who.named(user));
         Some(AnswerInput { id: question.id, digest: Some(question.digest.clone()), value: value_of(entry), by })
+    }
+}
+
+impl Answers {
+    /// Takes the next entry that says that nobody answers this question.
+    pub(crate) fn take_silence(&mut self, question: &Interrupt) -> bool {
+        let is_silence = |entry: &Map<String, Value>| entry.get(EXPIRES) == Some(&Value::Bool(true));
+        let fitting = |entry: &&mut Option<Map<String, Value>>| {
+            entry.as_ref().is_some_and(|entry| is_silence(entry) && fits(entry, question))
+        };
+        // What is said to a question of this node before is said first.
+        let next = self.entries.iter_mut().find(|entry| entry.as_ref().is_some_and(|entry| fits(entry, question)));
+        next.filter(fitting).and_then(Option::take).is_some()
     }
 }
 

@@ -41,6 +41,8 @@ pub(crate) struct TestResult {
     pub(crate) name: String,
     /// What did not come out as expected; empty when it passed.
     pub(crate) problems: Vec<String>,
+    /// Nodes of the graph that ran.
+    pub(crate) path: Vec<String>,
     /// How long it took.
     pub(crate) took: Duration,
 }
@@ -55,18 +57,20 @@ struct Seen {
     /// Nodes that ran, those of subgraphs too.
     visited: Vec<String>,
     calls: Vec<String>,
+    /// The arguments of each of the calls.
+    arguments: Vec<Value>,
     open: Vec<Interrupt>,
 }
 
 /// Runs one test.
 pub(crate) async fn run(set: &GraphSet, test: &GraphTest, config: &Config) -> TestResult {
     let begun = Instant::now();
-    let problems = match tokio::time::timeout(TEST_TIME_MAX, play(set, test, config)).await {
-        Ok(Ok(seen)) => judge::problems(&test.expect, &seen),
-        Ok(Err(failure)) => vec![failure.message],
-        Err(_) => vec![format!("it did not end within {TEST_TIME_MAX:?}")],
+    let (problems, path) = match tokio::time::timeout(TEST_TIME_MAX, play(set, test, config)).await {
+        Ok(Ok(seen)) => (judge::problems(&test.expect, &seen), seen.path),
+        Ok(Err(failure)) => (vec![failure.message], Vec::new()),
+        Err(_) => (vec![format!("it did not end within {TEST_TIME_MAX:?}")], Vec::new()),
     };
-    TestResult { name: test.name.clone(), problems, took: begun.elapsed() }
+    TestResult { name: test.name.clone(), problems, path, took: begun.elapsed() }
 }
 
 /// One test's stage.
@@ -161,6 +165,9 @@ impl Stage {
 
     async fn answer(&self, answers: &mut Answers, who: &Who, open: &[Interrupt]) -> Result<bool, Failure> {
         for question in open {
+            if answers.take_silence(question) {
+                return self.expire(question).await;
+            }
             let Some(answer) = answers.take(question, who) else { continue };
             // Approver groups belong to an installation, not to a graph's test.
             let groups =
@@ -174,6 +181,20 @@ impl Stage {
             return Ok(true);
         }
         Ok(false)
+    }
+
+    /// Nobody answers a question until it is too late.
+    async fn expire(&self, question: &Interrupt) -> Result<bool, Failure> {
+        let deadline = question.expires_at.ok_or_else(|| {
+            Failure::usage(format!(
+                "the test says that `{}` of node `{}` expires, and it never does",
+                question.title, question.node
+            ))
+        })?;
+        self.clock.jump_to(deadline);
+        self.engine.fire_timers().await?;
+        self.engine.join(&self.thread).await?;
+        Ok(true)
     }
 
     /// Jumps to the next timer.
@@ -192,6 +213,7 @@ impl Stage {
             outcome: state.run.as_ref().and_then(|run| run.outcome.clone()),
             values: snapshot::values(&state),
             calls: self.tools.called(),
+            arguments: self.tools.calls().into_iter().map(|call| Value::clone(&call.args)).collect(),
             open: state.interrupts.values().cloned().collect(),
             ..Seen::default()
         };

@@ -1,6 +1,6 @@
 //! The `spawn:` node kind: starts or joins a thread of another graph, once per key.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -16,11 +16,16 @@ use serde_json::{Value, json};
 
 use crate::snapshot;
 
+/// Started threads that are waited for; `interlock resume` goes on with any beyond.
+const STARTED_MAX: usize = 10_000;
+
 /// The graphs that can be spawned, and the engine that runs them.
 #[derive(Default)]
 pub(crate) struct Nursery {
     graphs: RwLock<BTreeMap<String, Arc<CompiledGraph>>>,
     engine: RwLock<Option<Engine>>,
+    /// Threads that were started here and may still be at work.
+    started: RwLock<BTreeSet<ThreadId>>,
 }
 
 impl Nursery {
@@ -32,6 +37,24 @@ impl Nursery {
     /// Hands over the engine, once there is one.
     pub(crate) fn open(&self, engine: Engine) {
         *self.engine.write() = Some(engine);
+    }
+
+    /// Waits until every thread that was started here has ended or waits for somebody: when this process is gone, nobody
+    /// would go on with it.
+    pub(crate) async fn rest(&self) -> Result<(), EngineFault> {
+        loop {
+            let next = self.started.write().pop_first();
+            let engine = self.engine.read().clone();
+            let (Some(thread), Some(engine)) = (next, engine) else { return Ok(()) };
+            engine.join(&thread).await?;
+        }
+    }
+
+    fn note(&self, thread: &ThreadId) {
+        let mut started = self.started.write();
+        if started.len() < STARTED_MAX {
+            started.insert(thread.clone());
+        }
     }
 
     /// Lets go of the engine, which holds this nursery.
@@ -59,10 +82,16 @@ impl NodeKind for SpawnNode {
         })?;
         let (args, key) = asked(&ctx, declared)?;
         let spec = CallSpec::new(CallKind::Spawn, &declared.graph, args, EffectClass::Idempotent);
-        let join = declared.join;
+        let (join, nursery) = (declared.join, Arc::clone(&self.0));
         let result = ctx
             .call(spec, move |permit| async move {
-                start(&engine, graph, (&permit.key, key), &permit.args["input"], join).await
+                let thread = thread_of(graph.name(), key.as_deref().unwrap_or(&permit.key))?;
+                let status = start(&engine, graph, &thread, &permit.args["input"]).await?;
+                if join {
+                    return joined(&engine, &thread).await;
+                }
+                nursery.note(&thread);
+                Ok(json!({"thread_id": thread, "started": status.is_none(), "status": status.unwrap_or("running")}))
             })
             .await?;
         Ok(NodeOutput { result: Some(Value::clone(&result)), ..NodeOutput::default() })
@@ -84,39 +113,44 @@ fn asked(ctx: &Context, declared: &Declared) -> Result<(Value, Option<String>), 
     Ok((json!({"input": input, "key": key}), key))
 }
 
-/// Starts the thread unless it is there, and waits for it if asked to.
+/// The thread of a graph with this key.
+fn thread_of(graph: &str, key: &str) -> Result<ThreadId, TaskError> {
+    let named = format!("{graph}:{key}");
+    let printable: String =
+        named.chars().map(|c| if c == '/' || c == '\\' || c.is_control() { '-' } else { c }).collect();
+    ThreadId::new(&printable).map_err(|error| TaskError::invalid(format!("spawn: {error}")))
+}
+
+/// Starts the thread unless it is there; then what it has come to, because it may have ended long ago, and whoever
+/// joins it must be able to see that nobody works on it.
 async fn start(
     engine: &Engine,
     graph: Arc<CompiledGraph>,
-    names: (&str, Option<String>),
+    thread: &ThreadId,
     input: &Value,
-    join: bool,
-) -> Result<Value, TaskError> {
-    let (call_key, key) = names;
-    let named = format!("{}:{}", graph.name(), key.as_deref().unwrap_or(call_key));
-    let printable: String =
-        named.chars().map(|c| if c == '/' || c == '\\' || c.is_control() { '-' } else { c }).collect();
-    let thread = ThreadId::new(&printable).map_err(|error| TaskError::invalid(format!("spawn: {error}")))?;
-    let known = engine.state(&thread).await.map_err(fault)?.is_some_and(|state| state.graph.is_some());
-    if !known {
-        let start = Start {
-            graph,
-            thread: thread.clone(),
-            input: input.clone(),
-            options: RunOptions::default(),
-            metadata: json!({"spawned": true}),
-        };
-        match engine.start(start).await {
-            Ok(running) if join => drop(running.ended().await),
-            // Somebody else with the same key was first.
-            Ok(_) | Err(EngineFault::Refused(Refusal::Busy { .. })) => {}
-            Err(error) => return Err(fault(error)),
+) -> Result<Option<&'static str>, TaskError> {
+    if let Some(there) = engine.state(thread).await.map_err(fault)?.filter(|state| state.graph.is_some()) {
+        let outcome = there.run.and_then(|run| run.outcome);
+        if outcome == Some(Outcome::Drained) {
+            // A process left in the middle of its work, and nobody has gone on with it since.
+            engine.resume(thread, RunOptions::default()).await.map_err(fault)?;
+            return Ok(Some("running"));
         }
+        return Ok(Some(outcome.as_ref().map_or("running", snapshot::outcome_word)));
     }
-    if join {
-        return joined(engine, &thread).await;
+    let start = Start {
+        graph,
+        thread: thread.clone(),
+        input: input.clone(),
+        options: RunOptions::default(),
+        metadata: json!({"spawned": true}),
+    };
+    match engine.start(start).await {
+        Ok(_) => Ok(None),
+        // Somebody else with the same key was first.
+        Err(EngineFault::Refused(Refusal::Busy { .. })) => Ok(Some("running")),
+        Err(error) => Err(fault(error)),
     }
-    Ok(json!({"thread_id": thread, "started": !known}))
 }
 
 /// The output of a thread that has finished.

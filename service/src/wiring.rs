@@ -167,8 +167,13 @@ impl Session {
         Known::for_running(&self.config)
     }
 
-    /// Ends tool servers, waits until everything is durable, and lets go of the store.
+    /// Lets the threads that were started here come to rest, unless somebody wants to leave; ends tool servers, waits until
+    /// everything is durable, and lets go of the store.
     pub(crate) async fn close(self) -> Result<(), Failure> {
+        tokio::select! {
+            rested = self.nursery.rest() => rested?,
+            _ = tokio::signal::ctrl_c() => {}
+        }
         self.nursery.close();
         self.hub.close().await;
         self.engine.shutdown().await?;

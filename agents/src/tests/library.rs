@@ -21,7 +21,9 @@ use crate::AgentNode;
 
 #[test]
 fn the_library_compiles_without_a_warning() {
-    for name in ["etl-incident", "etl-reliability"] {
+    let graphs =
+        ["etl-incident", "etl-reliability", "incident-response", "morning-report", "schema-change", "schema-mapping"];
+    for name in graphs {
         assert_eq!(library(name).name(), name);
     }
 }
@@ -47,7 +49,11 @@ type Answers = Mutex<Vec<Value>>;
 
 fn answer(answers: &Answers, question: &Interrupt) -> Option<Value> {
     let mut left = answers.lock();
-    let at = left.iter().position(|answer| answer["node"] == *question.node)?;
+    let fits = |answer: &Value| {
+        let title = answer["title"].as_str();
+        answer["node"] == *question.node || title.is_some_and(|title| question.title.contains(title))
+    };
+    let at = left.iter().position(fits)?;
     Some(left.remove(at))
 }
 
@@ -92,7 +98,9 @@ async fn the_library_s_own_tests_hold() {
     for graph in ["etl-incident", "etl-reliability"] {
         let compiled = library(graph);
         assert!(!compiled.tests().is_empty());
-        for test in compiled.tests() {
+        // A question that expires needs the clock of `interlock test`, which runs all of them.
+        let expires = |test: &&GraphTest| test.answers.iter().any(|answer| answer["expires"] == true);
+        for test in compiled.tests().iter().filter(|test| !expires(test)) {
             check_test(graph, test, Arc::new(RulePolicy::etl_demo().unwrap())).await;
             check_test(graph, test, Arc::new(RulePolicy::for_tests())).await;
         }

@@ -369,3 +369,13 @@ async fn a_page_stands_alone() {
         result["notice"]["text"].as_str().unwrap()
     ));
 }
+
+#[tokio::test]
+async fn a_report_that_a_graph_has_written_is_sent_as_it_is() {
+    let node = "agent: notification, with: { severity: summary, title: '{{ given.title }}', report: '{{ given.report }}', dedup_key: morning }";
+    let input = json!({ "title": "Pipelines\n2026", "report": "# Health\n\n- [ ] look\n" });
+    let (result, _, world) = work(node, ScriptedTools::new(), input).await;
+    let sent = json!({ "severity": "summary", "title": "Pipelines 2026", "text": "# Health\n\n- [ ] look", "dedup_key": "morning" });
+    assert_eq!(result.unwrap()["notice"], sent);
+    assert_eq!(world.notices.notices().len(), 1);
+}

@@ -41,7 +41,7 @@ pub(crate) fn check(cx: &Cx<'_>, uses: &[Use<'_>], findings: &mut Vec<Finding>) 
             let place = part_of_scalar(cx.source, used.span, text, name.at.clone());
             n_unknown += 1;
             let candidates = if n_unknown <= SUGGESTIONS_MAX { candidates(cx, used, &name.root) } else { Vec::new() };
-            findings.push(finding(&name.root, candidates).at(place));
+            findings.push(finding(cx, &name.root, candidates).at(place));
         }
     }
 }
@@ -56,14 +56,22 @@ fn candidates(cx: &Cx<'_>, used: &Use<'_>, name: &str) -> Vec<String> {
     nearest(name, always.chain(used.extra.iter().copied()).chain(cx.channel_names()))
 }
 
-fn finding(name: &str, candidates: Vec<String>) -> Finding {
+fn finding(cx: &Cx<'_>, name: &str, candidates: Vec<String>) -> Finding {
     let finding = Finding::error(CODE, crate::source::Span::default(), format!("unknown variable `{name}`"));
     match name {
         "result" => finding.help("`result` is there in `output`, `verify`, `undo` and the node's own `then`"),
         "answer" => finding.help("`answer` is there in the `output` and `then` of an approval; write it to a channel"),
+        _ if is_elsewhere(cx, name) => finding.help(format!(
+            "`{name}` is a variable of `with`: the rest of its node sees it, the variables beside it and other nodes do not"
+        )),
         _ if candidates.is_empty() => finding.help("declare a channel under `state:`, or a variable under `with:`"),
         _ => finding.candidates(candidates),
     }
+}
+
+/// Whether some node has a variable of this name.
+fn is_elsewhere(cx: &Cx<'_>, name: &str) -> bool {
+    cx.spec.nodes.iter().any(|node| node.with.iter().any(|(with, _)| with.text == name))
 }
 
 #[cfg(test)]
@@ -71,6 +79,22 @@ mod tests {
     use expect_test::expect;
 
     use crate::checks::testing::{check_error, check_ok};
+
+    #[test]
+    fn a_variable_of_with_is_not_seen_by_the_one_beside_it() {
+        check_error(
+            "graph: g\nnodes:\n  a: { with: { said: x, env: '{{ said }}' }, emit: '{{ env }}', then: end }\nstart: a\n",
+            expect![[r#"
+                error[G017]: unknown variable `said`
+                 --> g.yaml:3:34
+                  |
+                3 |   a: { with: { said: x, env: '{{ said }}' }, emit: '{{ env }}', then: end }
+                  |                                  ^^^^
+                  = help: `said` is a variable of `with`: the rest of its node sees it, the variables beside it and other nodes do not
+
+            "#]],
+        );
+    }
 
     #[test]
     fn places() {

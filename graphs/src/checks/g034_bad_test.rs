@@ -46,6 +46,36 @@ mod tests {
     use crate::checks::testing::check_error;
 
     #[test]
+    fn an_answer_chooses_or_says_that_nobody_answers() {
+        check_error(
+            "graph: g\nnodes:\n  a: { approval: { title: t, expires: 1h }, then: end }\nstart: a\ntests:\n  - name: runs\n    answers: [{ node: a }, { node: a, expires: true }]\n    expect: { arguments: [{ tool: w.q, arg: {} }] }\n",
+            expect![[r#"
+                error[G005]: an answer needs the key `choice`
+                 --> g.yaml:7:15
+                  |
+                7 |     answers: [{ node: a }, { node: a, expires: true }]
+                  |               ^^^^^^^^^^^
+                  = help: `choice`: The choice, or `expires: true`.
+
+                error[G005]: a call that is expected needs the key `args`
+                 --> g.yaml:8:27
+                  |
+                8 |     expect: { arguments: [{ tool: w.q, arg: {} }] }
+                  |                           ^^^^^^^^^^^^^^^^^^^^^^
+                  = help: `args`: Arguments it is called with; others may be there too.
+
+                error[G004]: a call that is expected has no key `arg`
+                 --> g.yaml:8:40
+                  |
+                8 |     expect: { arguments: [{ tool: w.q, arg: {} }] }
+                  |                                        ^^^
+                  = help: did you mean `args`?
+
+            "#]],
+        );
+    }
+
+    #[test]
     fn names() {
         check_error(
             "graph: g\nstate: { total: { merge: sum } }\nnodes:\n  first: { set: { total: 1 }, then: end }\nstart: first\ntests:\n  - name: runs\n    agents: { frist: [1] }\n    answers: [{ node: x, choice: approve }]\n    expect: { path: [frist], state: { totl: 1 } }\n",

@@ -189,6 +189,17 @@ fn filters() {
             "'{' | fromjson",
             "{'b': 1, 'a': 2} | digest == {'a': 2, 'b': 1} | digest",
             "deep.a | items",
+            "'Carrier_Code' | similarity('carrier')",
+            "'dep_time' | similarity('DEP TIME')",
+            "'a' | similarity('b')",
+            "'' | similarity('')",
+            "x | similarity('b')",
+            "'2024-02-28T22:00:00.5+01:00' | shift('1d3h')",
+            "'2026-01-01T00:00:00Z' | shift('-1d')",
+            "name | shift('1d')",
+            "'2026-01-01T00:00:00Z' | shift('soon')",
+            "'2026-01-01T00:00:00Z' | shift('--1d')",
+            "'9999-12-30T00:00:00Z' | shift('9w')",
             "'abc' | first ~ 'abc' | last",
             "empty | first",
             "empty | first | default('none')",
@@ -229,6 +240,17 @@ fn filters() {
             '{' | fromjson  !  `fromjson`: not JSON: EOF while parsing an object at line 1 column 1 @ Some(0..14)
             {'b': 1, 'a': 2} | digest == {'a': 2, 'b': 1} | digest  =  true
             deep.a | items  =  [["b",[10,20,30]]]
+            'Carrier_Code' | similarity('carrier')  =  0.75
+            'dep_time' | similarity('DEP TIME')  =  1
+            'a' | similarity('b')  =  0.0
+            '' | similarity('')  =  0
+            x | similarity('b')  !  `similarity`: needs text, not a number @ Some(0..19)
+            '2024-02-28T22:00:00.5+01:00' | shift('1d3h')  =  "2024-03-01T00:00:00Z"
+            '2026-01-01T00:00:00Z' | shift('-1d')  =  "2025-12-31T00:00:00Z"
+            name | shift('1d')  !  `shift`: needs a moment such as 2026-01-31T06:00:00Z @ Some(0..18)
+            '2026-01-01T00:00:00Z' | shift('soon')  !  `shift`: the length is written like 4h, 1h30m or -1d @ Some(0..38)
+            '2026-01-01T00:00:00Z' | shift('--1d')  !  `shift`: the length is written like 4h, 1h30m or -1d @ Some(0..38)
+            '9999-12-30T00:00:00Z' | shift('9w')  !  `shift`: the moment is out of range @ Some(0..36)
             'abc' | first ~ 'abc' | last  =  "ac"
             empty | first  !  `empty | first` is not defined @ Some(0..13)
             empty | first | default('none')  =  "none"

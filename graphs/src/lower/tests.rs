@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::checks::g005_missing_key as g005;
 use crate::compiled::GraphTest;
 use crate::keys;
 use crate::lower::Lower;
@@ -50,6 +51,11 @@ impl Lower<'_> {
         for item in items {
             if let Some(fields) = self.fields(item, &keys::ANSWER, item.span) {
                 nodes.extend(fields.get("node").and_then(|field| self.name(field)));
+                if fields.get("choice").is_none() && fields.get("expires").is_none() {
+                    let finding =
+                        g005::missing_key(item.span, "choice", keys::ANSWER.what, "The choice, or `expires: true`.");
+                    self.findings.push(finding);
+                }
             }
         }
         items.iter().map(Yaml::json).collect()
@@ -61,8 +67,21 @@ impl Lower<'_> {
             nodes.extend(fields.get(key).and_then(|field| self.names(field)).unwrap_or_default());
         }
         fields.get("calls").and_then(|field| self.names(field));
+        if let Some(field) = fields.get("arguments") {
+            self.called(field);
+        }
         fields.get("status").and_then(|field| self.word(field, &["success", "failed", "interrupted"]));
         fields.get("state").map(|field| self.object(field));
+    }
+
+    fn called(&mut self, field: Field<'_>) {
+        let Data::List(items) = &field.value.data else { return self.wrong_type(field, "a list of calls") };
+        for item in items {
+            if let Some(fields) = self.fields(item, &keys::CALLED, item.span) {
+                fields.get("tool").and_then(|field| self.text(field));
+                fields.get("args").map(|field| self.object(field));
+            }
+        }
     }
 }
 

@@ -74,12 +74,14 @@ fn one_file(
     app: &App,
 ) -> Result<Report, Failure> {
     let mut report = Report { exit: Exit::Done, n_run: 0, n_failed: 0, rows: Vec::new() };
+    let mut unreached: Vec<String> = set.root.nodes().iter().map(|node| node.name.clone()).collect();
     for test in set.root.tests().iter().filter(|test| only.is_none_or(|only| test.name.contains(only))) {
         // One thread, so that the jumping clock never overtakes work that is under way.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::failed(format!("starting the runtime: {error}")))?;
         let result = runtime.block_on(graph_tests::run(set, test, config));
         let ok = result.problems.is_empty();
+        unreached.retain(|node| !result.path.contains(node));
         report.n_run += 1;
         report.n_failed += usize::from(!ok);
         report.exit = report.exit.and(if ok { Exit::Done } else { Exit::Failed });
@@ -97,8 +99,12 @@ fn one_file(
         }
         report.rows.push(json!({
             "file": file, "graph": set.root.name(), "test": result.name, "ok": ok, "problems": result.problems,
+            "path": result.path,
             "ms": u64::try_from(result.took.as_millis()).unwrap_or(u64::MAX),
         }));
+    }
+    if !unreached.is_empty() && report.n_run > 0 && only.is_none() && !app.out.json() {
+        app.out.note(&format!("{}: no test reaches {}", file.display(), unreached.join(", ")));
     }
     Ok(report)
 }

@@ -18,7 +18,7 @@ pub(super) fn problems(expect: &Value, seen: &Seen) -> Vec<String> {
     for (channel, wanted) in expect.get("state").and_then(Value::as_object).into_iter().flatten() {
         let found = seen.values.get(channel).unwrap_or(&Value::Null);
         if !same(wanted, found) {
-            problems.push(format!("state.{channel}: expected {}, found {}", shown(wanted), shown(found)));
+            problems.push(difference(format!("state.{channel}"), wanted, found));
         }
     }
     for (key, found) in [("path", &seen.path), ("calls", &seen.calls)] {
@@ -27,6 +27,7 @@ pub(super) fn problems(expect: &Value, seen: &Seen) -> Vec<String> {
             problems.push(format!("{key}: expected {}, found {}", wanted.join(" → "), found.join(" → ")));
         }
     }
+    arguments(expect, seen, &mut problems);
     for node in expect.get("visited").map(names).unwrap_or_default() {
         if !seen.visited.contains(&node) {
             problems.push(format!("visited: `{node}` did not run; what ran is {}", seen.visited.join(", ")));
@@ -41,6 +42,24 @@ pub(super) fn problems(expect: &Value, seen: &Seen) -> Vec<String> {
         interrupts(wanted, &seen.open, &mut problems);
     }
     problems
+}
+
+/// Each expected call must be found behind the one before it.
+fn arguments(expect: &Map<String, Value>, seen: &Seen, problems: &mut Vec<String>) {
+    let mut made = seen.calls.iter().zip(&seen.arguments);
+    for wanted in expect.get("arguments").and_then(Value::as_array).into_iter().flatten() {
+        let tool = wanted.get("tool").and_then(Value::as_str).unwrap_or_default();
+        let args = wanted.get("args").unwrap_or(&Value::Null);
+        if !made.any(|(called, given)| called == tool && covers(args, given)) {
+            let given: Vec<String> =
+                seen.calls.iter().zip(&seen.arguments).map(|(c, a)| format!("{c} {}", shown(a))).collect();
+            problems.push(format!(
+                "arguments: no such call of `{tool}` with {}; made were {}",
+                shown(args),
+                given.join(", ")
+            ));
+        }
+    }
 }
 
 /// Without a word about the status, a failure is still a failure.
@@ -112,6 +131,37 @@ fn same(a: &Value, b: &Value) -> bool {
     }
 }
 
+/// The first place where two values differ, and what stands there; of texts the first line that differs.
+fn difference<'v>(mut place: String, mut wanted: &'v Value, mut found: &'v Value) -> String {
+    while let Some((step, inner_wanted, inner_found)) = first_within(wanted, found) {
+        place.push_str(&step);
+        (wanted, found) = (inner_wanted, inner_found);
+    }
+    if let (Some(a), Some(b)) = (wanted.as_str(), found.as_str())
+        && (a.contains('\n') || b.contains('\n'))
+    {
+        let same = a.lines().zip(b.lines()).take_while(|(a, b)| a == b).count();
+        let line = |text: &str| text.lines().nth(same).map_or("the end".to_owned(), |line| shown(&line.into()));
+        return format!("{place}, line {}: expected {}, found {}", same + 1, line(a), line(b));
+    }
+    format!("{place}: expected {}, found {}", shown(wanted), shown(found))
+}
+
+/// The first part that differs of two objects with the same keys or two lists of the same length.
+fn first_within<'v>(wanted: &'v Value, found: &'v Value) -> Option<(String, &'v Value, &'v Value)> {
+    match (wanted, found) {
+        (Value::Object(a), Value::Object(b)) if a.len() == b.len() && a.keys().all(|key| b.contains_key(key)) => {
+            let parts = a.iter().filter_map(|(key, value)| Some((format!(".{key}"), value, b.get(key)?)));
+            parts.into_iter().find(|(_, wanted, found)| !same(wanted, found))
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            let parts = a.iter().zip(b).enumerate().map(|(ix, (a, b))| (format!("[{ix}]"), a, b));
+            parts.into_iter().find(|(_, wanted, found)| !same(wanted, found))
+        }
+        _ => None,
+    }
+}
+
 fn shown(value: &Value) -> String {
     let text = value.to_string();
     if text.chars().count() <= SHOWN_CHARS_MAX {
@@ -141,6 +191,7 @@ mod tests {
             path: names(&["a", "b"]),
             visited: names(&["a", "b", "inner"]),
             calls: names(&["w.q"]),
+            arguments: vec![json!({"sql": "select 1", "limit": 1})],
             open: Vec::new(),
         }
     }
@@ -172,6 +223,45 @@ mod tests {
                 visited: `c` did not run; what ran is a, b, inner
                 not_visited: `inner` ran
                 interrupts: expected 1, found 0: "#]],
+        );
+    }
+
+    #[test]
+    fn calls_are_looked_for_with_their_arguments_and_in_their_order() {
+        let call = |args: Value| json!({"tool": "w.q", "args": args});
+        check_problems(json!({"arguments": [call(json!({"limit": 1.0}))]}), &seen(), expect![""]);
+        check_problems(
+            json!({"arguments": [call(json!({"limit": 1})), call(json!({"limit": 1}))]}),
+            &seen(),
+            expect![[
+                r#"arguments: no such call of `w.q` with {"limit":1}; made were w.q {"limit":1,"sql":"select 1"}"#
+            ]],
+        );
+        check_problems(
+            json!({"arguments": [call(json!({"limit": 2}))]}),
+            &seen(),
+            expect![[
+                r#"arguments: no such call of `w.q` with {"limit":2}; made were w.q {"limit":1,"sql":"select 1"}"#
+            ]],
+        );
+    }
+
+    #[test]
+    fn a_difference_is_shown_where_it_is() {
+        let seen = Seen { values: json!({"page": "# A\n\nb\n", "list": [{"a": 1, "b": [1, 2]}]}), ..seen() };
+        check_problems(
+            json!({"state": {"page": "# A\n\nc\n", "list": [{"a": 1.0, "b": [1, 3]}]}}),
+            &seen,
+            expect![[r#"
+                state.list[0].b[1]: expected 3, found 2
+                state.page, line 3: expected "c", found "b""#]],
+        );
+        check_problems(
+            json!({"state": {"page": "# A", "list": []}}),
+            &seen,
+            expect![[r#"
+                state.list: expected [], found [{"a":1,"b":[1,2]}]
+                state.page, line 2: expected the end, found """#]],
         );
     }
 

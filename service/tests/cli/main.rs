@@ -7,6 +7,7 @@ mod guard;
 mod http;
 mod interlocks;
 mod knowledge;
+mod library;
 mod login;
 mod models;
 mod readme;

@@ -92,8 +92,23 @@ start: one
         (&done["output"]["first"]["output"]["twice"], &done["output"]["second"]["started"]),
         (&json!(8), &json!(false))
     );
+    assert_eq!(done["output"]["second"]["status"], "success", "whoever joins a thread that has ended sees that it has");
     let children = stage.ends(0, &["threads", "--graph", "child", "--json"]).json();
     assert_eq!((children.as_array().unwrap().len(), &children[0]["thread_id"]), (1, &json!("child:k")));
+}
+
+#[test]
+fn a_spawned_thread_comes_to_rest_before_its_process_ends() {
+    let stage = Stage::new();
+    let steps: String = (0..50).map(|ix| format!("  s{ix}: {{ emit: {ix}, then: s{} }}\n", ix + 1)).collect();
+    stage.write("child.yaml", format!("graph: child\nstate: {{ said: {{}} }}\nnodes:\n{steps}  s50: {{ approval: {{ title: 'so far?', choices: [approve] }}, output: {{ said: answer.choice }}, then: end }}\nstart: s0\n"));
+    stage.write("parent.yaml", "graph: parent\nstate: { got: {} }\nnodes:\n  one: { spawn: { graph: child, key: k }, output: { got: result }, then: end }\nstart: one\n");
+    let done = stage.ends(0, &["run", "parent.yaml", "--json"]).json();
+    assert_eq!(done["output"]["got"], json!({"thread_id": "child:k", "started": true, "status": "running"}));
+    let open = stage.ends(0, &["interrupts", "--json"]).json();
+    assert_eq!((&open[0]["thread_id"], &open[0]["title"]), (&json!("child:k"), &json!("so far?")));
+    let again = stage.ends(0, &["run", "parent.yaml", "--json"]).json();
+    assert_eq!(again["output"]["got"], json!({"thread_id": "child:k", "started": false, "status": "interrupted"}));
 }
 
 #[test]

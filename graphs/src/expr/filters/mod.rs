@@ -12,8 +12,8 @@ use lists::{
     Extreme, attribute, end_item, extreme, group_by, items, join, length, list, map, pick, reverse, sort, sum, unique,
 };
 use scalars::{
-    absolute, capitalized, digest, from_json, indent, pieces, replace, round, split, text_filter, titled, to_float,
-    to_int, to_json, trim, truncate,
+    absolute, capitalized, digest, from_json, indent, pieces, replace, round, shift, similarity, split, text_filter,
+    titled, to_float, to_int, to_json, trim, truncate,
 };
 
 /// A filter.
@@ -94,6 +94,8 @@ filters! {
     "round" Params::of(&["precision"], 0), Number => Run::Value(round);
     "select" Params::of(&["test"], 0).rest(), List => Run::Value(|work, value, given| pick(work, value, given, (0, true)));
     "selectattr" Params::of(&["attribute", "test"], 1).rest(), List => Run::Value(|work, value, given| pick(work, value, given, (1, true)));
+    "shift" Params::of(&["by"], 1), Text => Run::Value(shift);
+    "similarity" Params::of(&["other"], 1), Number => Run::Value(similarity);
     "sort" Params::of(&["reverse"], 0).named(&["attribute"]), List => Run::Value(sort);
     "split" Params::of(&["separator"], 0), List => Run::Value(split);
     "string" NONE, Text => Run::Value(|work, value, _| own(text_of(&value, work)?));

@@ -1,10 +1,12 @@
 //! Filters on text, numbers and JSON.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::duration;
 use crate::expr::filters::{Filtered, own, text, wants};
 use crate::expr::value::{Given, Work, from_f64, from_integer};
 
@@ -127,6 +129,44 @@ pub(super) fn indent<'e>(work: &Work, value: Cow<'e, Value>, given: Given<'e>) -
     let width = usize::try_from(given.integer(0)?.unwrap_or(0)).map_err(|_| "the width must not be negative")?;
     work.spend_bytes(text.len().saturating_add(width.saturating_mul(text.lines().count())))?;
     own(text.replace('\n', &format!("\n{}", " ".repeat(width))))
+}
+
+/// How alike two texts are, between 0 and 1: twice the pairs of neighbouring letters they share, over all pairs of both. Case
+/// and what is neither letter nor digit do not count.
+pub(super) fn similarity<'e>(work: &Work, value: Cow<'e, Value>, given: Given<'e>) -> Filtered<'e> {
+    let (one, other) = (text(&value)?, given.text(0)?.unwrap_or(""));
+    work.spend_bytes(one.len().saturating_add(other.len()).saturating_mul(4))?;
+    let letters = |text: &str| -> Vec<char> {
+        text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+    };
+    let (one, other) = (letters(one), letters(other));
+    if one == other {
+        return own(if one.is_empty() { 0 } else { 1 });
+    }
+    let mut left: BTreeMap<&[char], usize> = BTreeMap::new();
+    one.windows(2).for_each(|pair| *left.entry(pair).or_default() += 1);
+    let mut n_shared = 0u32;
+    for pair in other.windows(2) {
+        if let Some(n) = left.get_mut(pair).filter(|n| **n > 0) {
+            *n -= 1;
+            n_shared += 1;
+        }
+    }
+    let n_pairs = one.len().saturating_sub(1) + other.len().saturating_sub(1);
+    let share = f64::from(n_shared) * 2.0 / n_pairs.max(1) as f64;
+    from_f64((share * 1000.0).round() / 1000.0).map(Cow::Owned)
+}
+
+/// A moment moved by a length of time: `now | shift('4h')`, `now | shift('-1d')`. In UTC, to the second.
+pub(super) fn shift<'e>(work: &Work, value: Cow<'e, Value>, given: Given<'e>) -> Filtered<'e> {
+    let (moment, by) = (text(&value)?, given.text(0)?.unwrap_or(""));
+    work.spend_bytes(moment.len().saturating_add(by.len()))?;
+    let moment: jiff::Timestamp = moment.trim().parse().map_err(|_| "needs a moment such as 2026-01-31T06:00:00Z")?;
+    let (is_back, length) = by.strip_prefix('-').map_or((false, by), |length| (true, length));
+    let length = duration::parse(length).map_err(|_| "the length is written like 4h, 1h30m or -1d")?;
+    let moved = if is_back { moment.checked_sub(length) } else { moment.checked_add(length) };
+    let moved = moved.map_err(|_| "the moment is out of range")?;
+    own(moved.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
 pub(super) fn to_json<'e>(work: &Work, value: Cow<'e, Value>, given: Given<'e>) -> Filtered<'e> {

@@ -252,7 +252,8 @@ fn migration_forbids(action: &AuthAction<'_>) -> Option<String> {
         AuthAction::Insert { table_name }
         | AuthAction::Update { table_name, .. }
         | AuthAction::Delete { table_name } => {
-            let schema_table = table_name.starts_with("sqlite_master");
+            // What ALTER TABLE keeps itself; no statement can write there.
+            let schema_table = ["sqlite_master", "sqlite_temp_master"].contains(table_name);
             is_protected(table_name) && !schema_table && !MIGRATABLE_ROWS.contains(table_name)
         }
         AuthAction::DropTable { table_name } | AuthAction::DropView { view_name: table_name } => {
@@ -266,6 +267,8 @@ fn migration_forbids(action: &AuthAction<'_>) -> Option<String> {
         }
         AuthAction::Read { table_name, .. } => table_name.starts_with('_'),
         AuthAction::CreateIndex { .. } | AuthAction::DropIndex { .. } | AuthAction::Reindex { .. } => false,
+        // SQLite's own look over a strict table to which a column was added; it reads.
+        AuthAction::Pragma { pragma_name: "quick_check", .. } => false,
         AuthAction::Select | AuthAction::Function { .. } | AuthAction::Recursive => false,
         _ => true,
     };

@@ -79,6 +79,28 @@ fn a_migration_must_have_a_true_way_back() {
 }
 
 #[test]
+fn columns_are_added_and_renamed_and_come_back() {
+    let world = World::new();
+    let names = |table: &str| {
+        let columns =
+            world.ok("describe_table", json!({ "table": table, "environment": "staging" }))["columns"].clone();
+        columns.as_array().unwrap().iter().map(|column| column["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    for (table, up, down, there) in [
+        ("stg_flights", "ADD COLUMN gate TEXT", "DROP COLUMN gate", "gate"),
+        ("stg_flights", "RENAME COLUMN tailnum TO tail", "RENAME COLUMN tail TO tailnum", "tail"),
+        ("fact_daily_carrier", "RENAME COLUMN delayed_15 TO late", "RENAME COLUMN late TO delayed_15", "late"),
+    ] {
+        let before = names(table);
+        let [up, down] = [up, down].map(|what| format!("ALTER TABLE {table} {what}"));
+        world.ok("apply_migration", migration(&up, &down));
+        assert!(names(table).iter().any(|name| name == there), "{up}");
+        world.ok("revert_migration", json!({ "name": "m", "environment": "staging" }));
+        assert_eq!(names(table), before, "{down}");
+    }
+}
+
+#[test]
 fn a_migration_is_no_free_write() {
     let world = World::new();
     for up in [
@@ -94,6 +116,7 @@ fn a_migration_is_no_free_write() {
         "ATTACH 'x.db' AS x",
         "PRAGMA writable_schema = 1",
         "UPDATE sqlite_master SET sql = ''",
+        "UPDATE sqlite_temp_master SET sql = ''",
         "CREATE TABLE ops_new (a)",
     ] {
         let error = world.err("apply_migration", migration(up, "DROP TABLE copy"));
