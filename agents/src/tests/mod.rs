@@ -9,4 +9,5 @@ mod reasoning;
 mod roles;
 mod sampling;
 mod tool_node;
+mod track_record;
 mod world;
