@@ -8,6 +8,15 @@
 //!  p ← min(p, 0.69)           if another cause explains the incident nearly as well (margin below 0.10)
 //! ```
 //!
+//! Whether to *act* on a diagnosis is one number more, and the runtime takes it, at the act: the smaller of this confidence
+//! and of what the record of the remedy vouches for (the lower Wilson bound of how often it healed).
+//!
+//! ```text
+//!  a ← min(p, lower bound of the remedy's record)                [`with_record`]
+//! ```
+//!
+//! A record can lower what the evidence says and never raise it: a remedy that always worked is no evidence for a cause.
+//!
 //! Evidence that could not be read changes nothing: it is a gap, named in the diagnosis. Agreement is taken before
 //! contradiction, so the order in which evidence is declared does not matter.
 
@@ -34,6 +43,9 @@ pub fn with_margin(best: f64, next: Option<f64>) -> f64 {
     if next.is_some_and(|next| best - next < MARGIN) { best.min(AMBIGUOUS) } else { best }
 }
 
+/// How sure it is that acting on a diagnosis heals; the runtime's own function, so that there is one formula.
+pub use runtime_core::interlocks::track_record::combined as with_record;
+
 /// Two digits: more would pretend a precision that priors do not have.
 fn rounded(p: f64) -> f64 {
     (p * 100.0).round() / 100.0
@@ -51,6 +63,16 @@ mod tests {
         assert_eq!(combine(0.7, &[], &[0.5]), 0.35);
         assert!(combine(0.7, &[0.5], &[0.5]) < 0.7, "a contradiction outweighs equal agreement");
         assert_eq!(combine(0.9, &[0.9, 0.9], &[]), CEILING);
+    }
+
+    #[test]
+    fn no_record_makes_a_diagnosis_surer() {
+        for p in [combine(0.7, &[], &[]), with_margin(0.92, Some(0.85)), CEILING] {
+            for bound in [0.0, 0.5, p, 0.99, 1.0] {
+                assert!(with_record(Some(p), bound) <= p.min(bound));
+            }
+            assert_eq!(with_record(Some(p), 1.0), p, "a perfect record leaves it");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The remediation agent: picks a declared remedy and writes it down as calls. It makes none of them.
 //!
 //! ```text
-//!  {remedy, action: retry | change | escalate, rationale, reversible, considered,
+//!  {remedy, action: retry | change | escalate, rationale, reversible, prior, considered,
 //!   staging | production: {env, act: {tool, args, env, effect, verify, undo} | null, rerun: {tool, args, env, effect, verify}}}
 //! ```
 
@@ -66,6 +66,7 @@ pub fn plan(kit: &Kit, diagnosis: &Diagnosis) -> Result<Value, TaskError> {
             "action": if remedy.action() == Action::Change { "change" } else { "retry" },
             "rationale": remedy.rationale(&diagnosis.params)?,
             "reversible": remedy.reversible(),
+            "prior": remedy.prior(),
             "considered": considered,
             "staging": trial,
             "production": remedy.calls(&kit.estate, &diagnosis.params, &kit.estate.live)?,
@@ -77,7 +78,7 @@ pub fn plan(kit: &Kit, diagnosis: &Diagnosis) -> Result<Value, TaskError> {
         (Some(_), false) => "no declared remedy is applicable",
     };
     Ok(json!({
-        "remedy": null, "action": "escalate", "rationale": why, "reversible": true, "considered": considered,
+        "remedy": null, "action": "escalate", "rationale": why, "reversible": true, "prior": null, "considered": considered,
         "staging": null, "production": null,
     }))
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use graphs::EffectClass;
 use runtime_core::error::TaskError;
+use runtime_core::interlocks::track_record::Prior;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -168,6 +169,9 @@ pub struct Remedy {
     undo: Option<Read>,
     /// What the estate's way to run again is told, such as where to begin.
     rerun: Map<String, Value>,
+    /// The record it starts with where nothing was counted yet; without one, people are asked first.
+    #[serde(default)]
+    prior: Option<Prior>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -253,6 +257,11 @@ impl Remedy {
     /// What it is.
     pub fn action(&self) -> Action {
         self.action
+    }
+
+    /// The record it is declared to start with.
+    pub fn prior(&self) -> Option<Prior> {
+        self.prior
     }
 
     /// Whether its act can be taken back.

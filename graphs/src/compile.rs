@@ -9,11 +9,12 @@ use crate::node::{
     AgentNode, ApprovalNode, Band, CachePolicy, ChannelIx, FailNode, GateNode, GraphNode, Kind, MapNode, Node, NodeIx,
     Output, Route, Routing, SetValue, SpawnNode, Specialist, Target, ToolCall, ToolNode, Verify, WaitNode,
 };
+use crate::record::Record;
 use crate::resolve::Cx;
 use crate::source::Source;
 use crate::spec::{
-    ApprovalSpec, CacheSpec, CallSpec, KindSpec, MapSpec, Name, NodeSpec, OutputSpec, RoutingSpec, SchemaSpec, SetSpec,
-    SpecialistSpec, ToolSpec, WaitSpec,
+    ApprovalSpec, CacheSpec, CallSpec, KindSpec, MapSpec, Name, NodeSpec, OutputSpec, RecordSpec, RoutingSpec,
+    SchemaSpec, SetSpec, SpecialistSpec, ToolSpec, WaitSpec,
 };
 
 /// Builds the graph. `None` if a name does not resolve, which the checks have reported.
@@ -196,7 +197,20 @@ fn build_tool(tool: &ToolSpec) -> ToolNode {
             let (tool, args) = parts(call);
             ToolCall { tool, args }
         }),
+        record: tool.record.as_ref().map(build_record),
         dry_run: tool.dry_run,
+    }
+}
+
+fn build_record(record: &RecordSpec) -> Record {
+    Record {
+        class: record.class.template.clone(),
+        at_least: record.at_least,
+        confidence: record.confidence.as_ref().map(|confidence| confidence.expr.clone()),
+        prior: record.prior.as_ref().map(|prior| prior.template.clone()),
+        heals: record.heals,
+        approvers: record.approvers.iter().map(|name| name.text.clone()).collect(),
+        expires: record.expires,
     }
 }
 

@@ -112,7 +112,7 @@ pub(crate) const KINDS: &[&str] =
 /// Keys of a node that belong to one kind only.
 pub(crate) const KIND_KEYS: &[(&str, &[&str])] = &[
     ("agent", &["tools", "tier", "prompt", "pattern", "specialists"]),
-    ("tool", &["args", "env", "verify", "undo", "dry_run", "effect"]),
+    ("tool", &["args", "env", "verify", "undo", "record", "dry_run", "effect"]),
     ("gate", &["bands"]),
     ("graph", &["scope"]),
 ];
@@ -264,6 +264,11 @@ pub(crate) static NODE: Table = Table {
         key("env", Shape::Text, "The environment the tool acts on."),
         key("verify", Shape::Table(&VERIFY), "The check after the act."),
         key("undo", Shape::Table(&UNDO), "The call that takes the act back."),
+        key(
+            "record",
+            Shape::Table(&RECORD),
+            "The track record of the act's class: what it counts for, and when it asks.",
+        ),
         key("dry_run", Shape::Flag, "The call is described, not made."),
         key(
             "effect",
@@ -346,6 +351,35 @@ pub(crate) static UNDO: Table = Table {
     keys: &[
         required("tool", Shape::Text, "The tool that takes the act back."),
         key("args", Shape::Templates, "Its arguments."),
+    ],
+};
+
+pub(crate) static RECORD: Table = Table {
+    what: "`record`",
+    id: "Record",
+    keys: &[
+        required("class", Shape::Text, "The class whose outcomes are counted, such as the name of a remedy."),
+        key(
+            "at_least",
+            Shape::Number,
+            "Below this confidence, from 0 to 1, a person is asked; only counts if left out.",
+        ),
+        key("confidence", Shape::Expression, "How sure the one who decided is; the record can only lower it."),
+        key("prior", PRIOR_SHAPE, "A declared record that the class starts with; it asks if left out."),
+        key("heals", Shape::Flag, "A check that holds is a heal; true if left out. Else a later node says so."),
+        key("approvers", Shape::Names, "Who may answer when only the record asks."),
+        key("expires", Shape::Duration, "How long that question stays open."),
+    ],
+};
+
+const PRIOR_SHAPE: Shape = Shape::Either(&[Shape::Text, Shape::Table(&PRIOR)]);
+
+pub(crate) static PRIOR: Table = Table {
+    what: "`prior`",
+    id: "Prior",
+    keys: &[
+        required("healed", Shape::Either(&[Shape::Whole(0), Shape::Text]), "Acts that healed."),
+        required("failed", Shape::Either(&[Shape::Whole(0), Shape::Text]), "Acts that did not."),
     ],
 };
 

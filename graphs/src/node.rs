@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::expr::{Expr, Template};
+use crate::record::Record;
 use crate::schema::Schema;
 
 /// The position of a node in declaration order. Valid only for the graph it came from; never stored.
@@ -199,6 +200,8 @@ pub struct ToolNode {
     pub verify: Option<Verify>,
     /// The call that takes the act back when the check fails.
     pub undo: Option<ToolCall>,
+    /// The track record that it counts for, and that may ask before it.
+    pub record: Option<Record>,
     /// The call is only described, not made.
     pub dry_run: bool,
 }

@@ -182,7 +182,21 @@ pub(crate) struct ToolSpec {
     pub(crate) effect: Option<EffectClass>,
     pub(crate) verify: Option<(CallSpec, ExprSpec)>,
     pub(crate) undo: Option<CallSpec>,
+    pub(crate) record: Option<RecordSpec>,
     pub(crate) dry_run: bool,
+}
+
+/// A track record as written.
+#[derive(Debug)]
+pub(crate) struct RecordSpec {
+    pub(crate) class: TemplateSpec,
+    pub(crate) at_least: Option<f64>,
+    pub(crate) confidence: Option<ExprSpec>,
+    pub(crate) prior: Option<TemplateSpec>,
+    pub(crate) heals: bool,
+    pub(crate) approvers: Vec<Name>,
+    pub(crate) expires: Option<Duration>,
+    pub(crate) span: Span,
 }
 
 /// A tool and its arguments as written.

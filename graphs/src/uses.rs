@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::expr::{Code, Expr};
 use crate::resolve::Cx;
 use crate::source::Span;
-use crate::spec::{CallSpec, ExprSpec, KindSpec, NodeSpec, OutputSpec, RoutingSpec, SetSpec, TemplateSpec, WaitSpec};
+use crate::spec::{
+    CallSpec, ExprSpec, KindSpec, NodeSpec, OutputSpec, RecordSpec, RoutingSpec, SetSpec, TemplateSpec, WaitSpec,
+};
 
 /// What an expression must give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +88,7 @@ impl<'a> Found<'a> {
                     self.expr(expect, Wanted::Bool, &["result"]);
                 }
                 tool.undo.iter().for_each(|undo| self.call(undo, &["result"]));
+                tool.record.iter().for_each(|record| self.record(record));
             }
             KindSpec::Gate { score, bands } => {
                 self.expr(score, Wanted::Number, &[]);
@@ -111,6 +114,12 @@ impl<'a> Found<'a> {
             KindSpec::Fail { message, .. } => self.template(message, &[]),
             KindSpec::Emit(template) => self.template(template, &[]),
         }
+    }
+
+    fn record(&mut self, record: &'a RecordSpec) {
+        self.template(&record.class, &[]);
+        record.prior.iter().for_each(|prior| self.template(prior, &[]));
+        self.optional(record.confidence.as_ref(), Wanted::Number);
     }
 
     fn call(&mut self, call: &'a CallSpec, extra: &[&'a str]) {

@@ -1,4 +1,4 @@
-//! The records that interlocks share between threads: breakers as documents, budgets as ledger accounts.
+//! The records that interlocks share between threads: breakers and track records as documents, budgets as ledger accounts.
 //!
 //! The decisions are the core's ([`Breaker::ask`], [`Breaker::settle`]); here they are made one after another, by
 //! compare-and-swap on the store.
@@ -10,32 +10,33 @@ use runtime_core::error::{ErrorClass, TaskError};
 use runtime_core::event::{Cleared, Command, Event, Passed, Told};
 use runtime_core::ids::{Name, ThreadId, Timestamp};
 use runtime_core::interlocks::breaker::{Breaker, Pass, Press, Sign, Turn};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::driver::EngineFault;
 use crate::engine::Engine;
 use crate::ports::store::{Reservation, Store, StoreError, ThreadFilter};
+use crate::shelf::Shelf;
+use crate::track_records;
 
-/// Tries to change a record that others change too.
-const SWAPS_MAX: usize = 1000;
-
-/// Breakers that are listed; the names come from graphs and tool servers.
-const BREAKERS_MAX: usize = 10_000;
-
-/// The document that lists the breakers which ever failed.
-const INDEX: &str = "breakers";
+/// Breakers; the names come from graphs and tool servers.
+const BREAKERS: Shelf = Shelf { index: "breakers", prefix: "breaker", what: "breaker" };
 
 /// Asks whether a call may go on: its breaker first, then its walls. What was taken is given back when one refuses.
 pub(crate) async fn clear(store: Arc<dyn Store>, now: Timestamp, thread: ThreadId, asked: Clear) -> Event {
     let (task, token, ix, hold) = (asked.task, asked.token, asked.ix, asked.hold.clone());
+    let broken = |error: StoreError| {
+        let text = format!("the records of breakers, budgets and remedies cannot be used: {error}");
+        Passed::Failed(TaskError::new(ErrorClass::Resource, text))
+    };
     let (passed, turn) = match pass(&*store, now, &thread, &asked).await {
         Ok(found) => found,
-        Err(error) => {
-            let text = format!("the records of breakers and budgets cannot be used: {error}");
-            (Passed::Failed(TaskError::new(ErrorClass::Resource, text)), None)
-        }
+        Err(error) => (broken(error), None),
     };
-    Event::Cleared { task, token, ix, cleared: Box::new(Cleared { hold, turn, passed }) }
+    let (passed, record) = match track_records::looked_up(&*store, asked.record).await {
+        Ok(record) => (passed, record),
+        Err(error) => (broken(error), None),
+    };
+    Event::Cleared { task, token, ix, cleared: Box::new(Cleared { hold, turn, passed, record }) }
 }
 
 async fn pass(
@@ -95,6 +96,14 @@ pub(crate) async fn tell(store: Arc<dyn Store>, now: Timestamp, thread: ThreadId
             Err(error) => tracing::warn!(hold = %key, %error, "the ledger was not told what a call took; it will be"),
         }
     }
+    if let Some((task, heal)) = tell.heal {
+        match track_records::count(&*store, &heal).await {
+            Ok(stopped) => told.heal = Some((task, heal.class, stopped)),
+            Err(error) => {
+                tracing::warn!(class = %heal.class, %error, "a track record was not told an outcome; it will be")
+            }
+        }
+    }
     Event::Told(Box::new(told))
 }
 
@@ -126,7 +135,8 @@ async fn ask(
     gate: &Gate,
     press: Option<Press>,
 ) -> Result<(Pass, Option<Turn>, Breaker), StoreError> {
-    change(store, &gate.name, |breaker| breaker.ask(gate.rule, &gate.by, now, press))
+    BREAKERS
+        .change(store, &gate.name, |breaker: &mut Breaker| breaker.ask(gate.rule, &gate.by, now, press))
         .await
         .map(|((pass, turn), breaker)| (pass, turn, breaker))
 }
@@ -138,63 +148,9 @@ async fn settle(
 ) -> Result<(Option<Turn>, u32), StoreError> {
     let (gate, sign, thread) = ended;
     let by = (&*gate.by, thread);
-    let (turn, breaker) = change(store, &gate.name, |breaker| breaker.settle(sign, by, now, gate.rule)).await?;
+    let (turn, breaker) =
+        BREAKERS.change(store, &gate.name, |breaker: &mut Breaker| breaker.settle(sign, by, now, gate.rule)).await?;
     Ok((turn, breaker.failures))
-}
-
-/// Changes a breaker's record, alone: read, decide, compare and swap, until nobody was in between.
-async fn change<T>(
-    store: &dyn Store,
-    name: &str,
-    mut decide: impl FnMut(&mut Breaker) -> T + Send,
-) -> Result<(T, Breaker), StoreError> {
-    let document = document_of(name);
-    for _ in 0..SWAPS_MAX {
-        let stored = store.document(&document).await?;
-        let before = stored.as_ref().map_or_else(Breaker::default, read);
-        let mut after = before.clone();
-        let decided = decide(&mut after);
-        if after == before {
-            return Ok((decided, after));
-        }
-        if stored.is_none() {
-            enlist(store, name).await?;
-        }
-        let new = serde_json::to_value(&after).unwrap_or_default();
-        if store.swap_document(&document, stored.as_ref(), &new).await? {
-            return Ok((decided, after));
-        }
-    }
-    Err(StoreError::Io(format!("breaker `{name}` changed {SWAPS_MAX} times while it was to be changed")))
-}
-
-fn read(stored: &Value) -> Breaker {
-    serde_json::from_value(stored.clone()).unwrap_or_default()
-}
-
-fn document_of(name: &str) -> String {
-    format!("breaker:{name}")
-}
-
-async fn enlist(store: &dyn Store, name: &str) -> Result<(), StoreError> {
-    for _ in 0..SWAPS_MAX {
-        let stored = store.document(INDEX).await?;
-        let mut names = names_in(stored.as_ref());
-        if names.len() >= BREAKERS_MAX || names.iter().any(|known| known == name) {
-            return Ok(());
-        }
-        names.push(name.to_owned());
-        names.sort();
-        if store.swap_document(INDEX, stored.as_ref(), &json!(names)).await? {
-            return Ok(());
-        }
-    }
-    Err(StoreError::Io(format!("the list of breakers changed {SWAPS_MAX} times while `{name}` was to be added")))
-}
-
-fn names_in(stored: Option<&Value>) -> Vec<String> {
-    let names = stored.and_then(Value::as_array).into_iter().flatten();
-    names.filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 /// Every breaker that ever failed, by name.
@@ -202,12 +158,7 @@ fn names_in(stored: Option<&Value>) -> Vec<String> {
 /// # Errors
 /// Those of the store.
 pub async fn breakers(store: &dyn Store) -> Result<Vec<(String, Breaker)>, StoreError> {
-    let mut all = Vec::new();
-    for name in names_in(store.document(INDEX).await?.as_ref()) {
-        let stored = store.document(&document_of(&name)).await?;
-        all.push((name, stored.as_ref().map_or_else(Breaker::default, read)));
-    }
-    Ok(all)
+    BREAKERS.all(store).await
 }
 
 impl Engine {
@@ -223,20 +174,27 @@ impl Engine {
         let Some((_, breaker)) = all.into_iter().find(|(known, _)| known == name) else { return Ok(None) };
         let detail = json!({"breaker": name, "failures": breaker.failures});
         let (actor, action) = (format!("user:{by}"), "breaker.reset".to_owned());
+        self.note_on_one(breaker.opened_by.clone(), Command::Note { actor, action, detail }).await?;
+        let reset = BREAKERS.change(&**self.store(), name, std::mem::take::<Breaker>).await;
+        Ok(Some(reset.map(|(before, _)| before)?))
+    }
+
+    /// Puts a decision about something shared into the audit chain of the first of these threads that is there, else of any.
+    pub(crate) async fn note_on_one(
+        &self,
+        threads: impl IntoIterator<Item = ThreadId> + Send,
+        note: Command,
+    ) -> Result<(), EngineFault> {
         let filter = ThreadFilter { limit: 1, ..ThreadFilter::default() };
-        let any = self.store().threads(&filter).await?.into_iter().map(|row| row.id);
-        for thread in breaker.opened_by.clone().into_iter().chain(any) {
-            let note = Command::Note { actor: actor.clone(), action: action.clone(), detail: detail.clone() };
-            match self.command(&thread, note).await {
+        let any: Vec<ThreadId> = self.store().threads(&filter).await?.into_iter().map(|row| row.id).collect();
+        let threads: Vec<ThreadId> = threads.into_iter().chain(any).collect();
+        for thread in threads {
+            match self.command(&thread, note.clone()).await {
                 Ok(_) => break,
                 Err(EngineFault::Refused(Refusal::Empty)) => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(Some(reset(&**self.store(), name).await?))
+        Ok(())
     }
-}
-
-async fn reset(store: &dyn Store, name: &str) -> Result<Breaker, StoreError> {
-    change(store, name, std::mem::take).await.map(|(before, _)| before)
 }

@@ -10,7 +10,9 @@ mod graphs_loaded;
 pub mod history;
 pub mod interlocks;
 pub mod ports;
+mod shelf;
 mod subscribers;
+pub mod track_records;
 pub mod view;
 
 pub use context::{CallSpec, Context, Meter, Permit};

@@ -4,6 +4,7 @@ mod answer;
 mod audit;
 mod breakers;
 mod budgets;
+mod calibration;
 mod cancel;
 mod check;
 mod completions;
@@ -19,6 +20,7 @@ mod knowledge;
 mod mcp;
 mod migrate;
 mod models;
+mod outcomes;
 mod postmortem;
 mod prompts;
 mod prune;
@@ -102,6 +104,8 @@ enum Command {
     Resume(resume::Resume),
     Breakers(breakers::Breakers),
     Budgets(budgets::Budgets),
+    Outcomes(outcomes::Outcomes),
+    Calibration(calibration::Show),
     Signal(signal::Signal),
     Cancel(cancel::Cancel),
     Delete(delete::Delete),
@@ -259,6 +263,8 @@ fn dispatch(command: Command, app: &App) -> Result<Exit, Failure> {
         Command::Resume(args) => on_runtime(resume::run(args, app)),
         Command::Breakers(args) => on_runtime(breakers::run(args, app)),
         Command::Budgets(args) => on_runtime(budgets::run(args, app)),
+        Command::Outcomes(args) => on_runtime(outcomes::run(args, app)),
+        Command::Calibration(args) => on_runtime(calibration::run(args, app)),
         Command::Signal(args) => on_runtime(signal::run(args, app)),
         Command::Cancel(args) => on_runtime(cancel::run(args, app)),
         Command::Delete(args) => on_runtime(delete::run(args, app)),

@@ -157,6 +157,7 @@ const STATUS_STYLES: &[(&str, &str)] = &[
     ("healed", "green"),
     ("passed", "green"),
     ("failed", "red"),
+    ("stopped", "red"),
     ("error", "red"),
     ("warning", "yellow"),
     ("damaged", "red"),

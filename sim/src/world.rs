@@ -358,12 +358,13 @@ impl World {
             // No walls and no failures are in these records: what they cost is shown where they are real.
             Effect::Clear(asked) => {
                 let Clear { task, token, ix, hold, .. } = *asked;
-                let cleared = Box::new(Cleared { hold, turn: None, passed: Passed::Go });
+                let cleared = Box::new(Cleared { hold, turn: None, passed: Passed::Go, record: None });
                 worker.inbox.push_back(Event::Cleared { task, token, ix, cleared });
             }
             Effect::Tell(tell) => {
                 let settled = tell.settle.map(|(hold, _)| hold);
-                worker.inbox.push_back(Event::Told(Box::new(Told { settled, ..Told::default() })));
+                let heal = tell.heal.map(|(task, heal)| (task, heal.class, false));
+                worker.inbox.push_back(Event::Told(Box::new(Told { settled, heal, ..Told::default() })));
             }
             Effect::CacheLook { task, token, key } => {
                 worker.inbox.push_back(Event::CacheLooked { task, token, key, hit: None });
@@ -545,8 +546,8 @@ impl World {
                     false => json!({"choice": runtime_core::REPEAT}),
                 }
             }
-            InterruptKind::Approval => json!(question.choices.first().map_or("approve", String::as_str)),
-            _ => json!("yes"),
+            InterruptKind::Question => json!("yes"),
+            _ => json!(question.choices.first().map_or("approve", String::as_str)),
         };
         let by = Principal { user: "person".to_owned(), groups: Vec::new() };
         let answer = AnswerInput { id: question.id, digest: Some(question.digest.clone()), value, by };

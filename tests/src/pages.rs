@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-const SOURCES: [&str; 16] = [
+const SOURCES: [&str; 17] = [
     include_str!("semantics/breakers.rs"),
     include_str!("semantics/budgets.rs"),
     include_str!("semantics/calls.rs"),
@@ -14,6 +14,7 @@ const SOURCES: [&str; 16] = [
     include_str!("semantics/planning.rs"),
     include_str!("semantics/spending.rs"),
     include_str!("semantics/subgraphs.rs"),
+    include_str!("semantics/track_records.rs"),
     include_str!("properties/crash_anywhere.rs"),
     include_str!("properties/orders.rs"),
     include_str!("properties/edits.rs"),

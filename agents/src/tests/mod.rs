@@ -10,4 +10,5 @@ mod recollection;
 mod roles;
 mod sampling;
 mod tool_node;
+mod track_record;
 mod world;

@@ -1,4 +1,4 @@
-//! An approval names an approver or a group of approvers that the installation does not have.
+//! An approval, or the record of a tool node, names an approver or a group of approvers that the installation does not have.
 //!
 //! Checked where the approvers are known. With an unknown name nobody could answer, and the run would wait until
 //! the question expires.
@@ -15,6 +15,7 @@ pub(crate) const CODE: &str = "G030";
 pub(crate) fn check(cx: &Cx<'_>, findings: &mut Vec<Finding>) {
     let named = cx.spec.nodes.iter().flat_map(|node| match &node.kind {
         KindSpec::Approval(approval) => approval.approvers.as_slice(),
+        KindSpec::Tool(tool) => tool.record.as_ref().map_or(&[][..], |record| record.approvers.as_slice()),
         _ => &[],
     });
     check_names((CODE, "approver"), named, cx.catalog.approvers(), findings);

@@ -48,6 +48,12 @@ pub(crate) fn without_supervisor(span: Span) -> Finding {
     Finding::error(CODE, span, message).help("write `pattern: supervise`, or remove it")
 }
 
+/// A key of a track record that asks nobody.
+pub(crate) fn only_with_question(span: Span, key: &str) -> Finding {
+    let message = format!("`{key}` has no effect on a record without `at_least`");
+    Finding::error(CODE, span, message).help("such a record counts and asks nobody; add `at_least`, or remove it")
+}
+
 #[cfg(test)]
 mod tests {
     use expect_test::expect;

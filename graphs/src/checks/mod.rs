@@ -35,6 +35,7 @@ pub(crate) mod g032_out_of_range;
 pub(crate) mod g033_wrong_value;
 pub(crate) mod g034_bad_test;
 pub(crate) mod g036_bad_merge;
+pub(crate) mod g037_record_without_proof;
 #[cfg(test)]
 mod pages;
 #[cfg(test)]
@@ -77,6 +78,7 @@ pub(crate) fn check_all(cx: &Cx<'_>, n_before: usize, findings: &mut Vec<Finding
     g030_unknown_approver::check(cx, findings);
     g033_wrong_value::check(cx, findings);
     g034_bad_test::check(cx, findings);
+    g037_record_without_proof::check(cx, findings);
     // A misspelt name makes another one look unused: that is said only when nothing else is wrong.
     if n_before == 0 && findings.iter().all(|finding| finding.severity != Severity::Error) {
         g020_never_read::check(cx, &traffic, findings);

@@ -106,6 +106,7 @@ impl Lower<'_> {
             let fields = self.fields(field.value, &keys::UNDO, field.key_span)?;
             self.call(&fields, field.key_span)
         });
+        let record = fields.get("record").and_then(|field| self.track_record(field));
         let dry_run = fields.get("dry_run").and_then(|field| self.flag(field)).unwrap_or(false);
         let effect = effect.map(|word| match word {
             "read_only" => EffectClass::ReadOnly,
@@ -113,7 +114,7 @@ impl Lower<'_> {
             _ => EffectClass::AtMostOnce,
         });
         let call = CallSpec { tool: self.text_template(field)?, args };
-        Some(KindSpec::Tool(Box::new(ToolSpec { call, env, effect, verify, undo, dry_run })))
+        Some(KindSpec::Tool(Box::new(ToolSpec { call, env, effect, verify, undo, record, dry_run })))
     }
 
     fn call(&mut self, fields: &Fields<'_>, owner: Span) -> Option<CallSpec> {

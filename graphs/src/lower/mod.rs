@@ -5,6 +5,7 @@ mod fields;
 mod kinds;
 mod node;
 mod policies;
+mod record;
 mod routing;
 mod templates;
 mod tests;

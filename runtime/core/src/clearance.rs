@@ -12,6 +12,7 @@ use crate::dispatch::Starting;
 use crate::effect::{Clear, Effect, Gate, Tell};
 use crate::error::{ErrorClass, TaskError};
 use crate::event::{Cleared, Passed, Question, Token, Told};
+use crate::healing::Watch;
 use crate::ids::{CallIx, Name, TaskId, Timestamp};
 use crate::interlocks::approval::choice;
 use crate::interlocks::breaker::{Press, Sign, Turn, sign_of};
@@ -32,6 +33,15 @@ pub(crate) struct Passing {
     pub(crate) hold: Option<Name>,
     walls: Vec<Wall>,
     cleared: bool,
+    /// The track record that an act is looked up in.
+    pub(crate) record: Option<Watch>,
+}
+
+impl Passing {
+    /// A whole task.
+    fn of_task(gate: Option<Gate>, record: Option<Watch>) -> Self {
+        Self { head: None, args: Arc::default(), gate, hold: None, walls: Vec::new(), cleared: false, record }
+    }
 }
 
 impl Run {
@@ -60,7 +70,7 @@ impl Run {
             task,
             token,
             ix,
-            Passing { head: Some(head), args, gate, hold: None, walls, cleared: false },
+            Passing { head: Some(head), args, gate, hold: None, walls, cleared: false, record: None },
         );
     }
 
@@ -85,8 +95,13 @@ impl Run {
         Some(Gate { name: name.into(), rule, by: self.call_key(task, ix).into() })
     }
 
-    /// Starts a task's code, through the breaker of its agent or function where one is declared.
+    /// Starts a task's code, through the breaker of its agent or function, or the track record of its act, where one is
+    /// declared.
     pub(crate) fn enter(&mut self, starting: &Starting, token: Token) -> Result<(), TaskError> {
+        if let Some(watch) = self.watch(starting)? {
+            self.ask_clearance(starting.id, token, WHOLE_TASK, Passing::of_task(None, Some(watch)));
+            return Ok(());
+        }
         let node = starting.node()?;
         let graph = starting.view.graph.name();
         let name = match (&node.breaker, &node.kind) {
@@ -96,15 +111,7 @@ impl Run {
         };
         let Some(rule) = node.breaker else { return Ok(()) };
         let gate = Gate { name: name.into(), rule, by: format!("{}:{}", self.thread, starting.id).into() };
-        let passing = Passing {
-            head: None,
-            args: Arc::default(),
-            gate: Some(gate),
-            hold: None,
-            walls: Vec::new(),
-            cleared: false,
-        };
-        self.ask_clearance(starting.id, token, WHOLE_TASK, passing);
+        self.ask_clearance(starting.id, token, WHOLE_TASK, Passing::of_task(Some(gate), None));
         Ok(())
     }
 
@@ -132,6 +139,7 @@ impl Run {
             gate: passing.gate.clone().map(|gate| (gate, press)),
             hold: passing.hold.clone(),
             takes: takes.into_iter().zip(limits).collect(),
+            record: passing.record.as_ref().map(|watch| (watch.class.clone(), self.forgiven_until(task, ix))),
         };
         let waits = passing.hold.is_some();
         if let Some(live) = self.live(task, token) {
@@ -145,7 +153,7 @@ impl Run {
     }
 
     /// What a person decided about the breaker that stopped this before.
-    fn pressed(&self, task: TaskId, ix: CallIx) -> Result<Option<Press>, TaskError> {
+    pub(crate) fn pressed(&self, task: TaskId, ix: CallIx) -> Result<Option<Press>, TaskError> {
         let Some(answer) = self.leave(task, ix).and_then(|leave| leave.breaker.as_ref()) else { return Ok(None) };
         match choice(&answer.value) {
             Some("approve") => Ok(Some(Press::Try)),
@@ -173,6 +181,9 @@ impl Run {
         }
         match cleared.passed {
             Passed::Go => {
+                if let Some(why) = self.weigh_record(task, &mut passing, cleared.record) {
+                    return self.class_stopped(task, token, (&passing, why));
+                }
                 passing.cleared = true;
                 let call = passing.head.clone().map(|head| (head, Arc::clone(&passing.args)));
                 let starting = self.live(task, token).map(|live| {
@@ -312,7 +323,7 @@ impl Run {
         let Some(gate) = gate else { return };
         let node = self.node_of(task).cloned().unwrap_or_else(|| "".into());
         self.log.want_flush();
-        self.hold(Effect::Tell(Box::new(Tell { sign: Some((gate, sign, node)), settle: None })));
+        self.hold(Effect::Tell(Box::new(Tell { sign: Some((gate, sign, node)), ..Tell::default() })));
     }
 
     fn worst_of(&self, key: Option<&Name>) -> Vec<u64> {
@@ -339,11 +350,12 @@ impl Run {
     fn tell_ledger(&mut self, key: &Name) {
         let Some((hold, spent)) = self.hold_of(key).and_then(|hold| Some((hold, hold.spent.as_ref()?))) else { return };
         let accounts = hold.takes.iter().map(|take| take.account.clone()).zip(spent.iter().copied()).collect();
-        self.hold(Effect::Tell(Box::new(Tell { sign: None, settle: Some((key.clone(), accounts)) })));
+        self.hold(Effect::Tell(Box::new(Tell { settle: Some((key.clone(), accounts)), ..Tell::default() })));
     }
 
     /// After a load: what a dead process held is charged, and the ledger told what it may have missed.
     pub(crate) fn settle_left(&mut self) {
+        self.tell_heals();
         let Some(spending) = &self.state.spending else { return };
         let left: Vec<(Name, Option<Vec<u64>>)> = spending
             .holds
@@ -358,10 +370,9 @@ impl Run {
         }
     }
 
-    /// The run ends before the ledger was told everything: a timer sees to it if this process dies first.
+    /// The run ends before the ledger and the track records were told everything: a timer sees to it if this process dies first.
     pub(crate) fn remind_of_holds(&mut self) {
-        let holds = self.state.spending.as_ref().is_some_and(|spending| !spending.holds.is_empty());
-        if holds && !self.state.timers.contains_key(&TimerKey::Settle) {
+        if self.owes() && !self.state.timers.contains_key(&TimerKey::Settle) {
             self.record(Op::TimerSet(Timer { key: TimerKey::Settle, at: self.now }));
         }
     }
@@ -375,10 +386,23 @@ impl Run {
         }
         if let Some(key) = told.settled {
             self.record(Op::Settled { key });
-            let open = self.state.spending.as_ref().is_some_and(|spending| !spending.holds.is_empty());
-            if !open && self.state.timers.contains_key(&TimerKey::Settle) {
-                self.record(Op::TimerCleared { key: TimerKey::Settle });
-            }
+            self.clear_reminder();
+        }
+        if let Some((task, class, stopped)) = told.heal {
+            self.heal_told(task, &class, stopped);
+            self.clear_reminder();
+        }
+    }
+
+    /// Whether the ledger or a track record does not have everything yet.
+    fn owes(&self) -> bool {
+        let holds = self.state.spending.as_ref().is_some_and(|spending| !spending.holds.is_empty());
+        holds || !self.state.heals.is_empty()
+    }
+
+    fn clear_reminder(&mut self) {
+        if !self.owes() && self.state.timers.contains_key(&TimerKey::Settle) {
+            self.record(Op::TimerCleared { key: TimerKey::Settle });
         }
     }
 

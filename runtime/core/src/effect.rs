@@ -10,6 +10,7 @@ use crate::error::TaskError;
 use crate::event::{Cached, LiveTimer, RequestId, Token};
 use crate::ids::{CallIx, CheckpointId, InterruptId, Name, Ns, RunId, TaskId, Timestamp};
 use crate::interlocks::breaker::{Press, Sign};
+use crate::interlocks::track_record::Heal;
 use crate::record::{Answer, CallOutcome, Commit, Interrupt, Outcome};
 use crate::spending::Take;
 use crate::stream::StreamEvent;
@@ -106,15 +107,19 @@ pub struct Clear {
     pub hold: Option<Name>,
     /// What it reserves, each with its wall.
     pub takes: Vec<(Take, u64)>,
+    /// The class whose track record is looked at, and until when a person has forgiven its failures.
+    pub record: Option<(Name, Option<Timestamp>)>,
 }
 
 /// What the shared records are told after a call.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Tell {
     /// The breaker, how the call ended for it, and the node.
     pub sign: Option<(Gate, Sign, Name)>,
     /// The hold, with each account and what was really taken.
     pub settle: Option<(Name, Vec<(Name, u64)>)>,
+    /// How a task's act ended for the record of its class.
+    pub heal: Option<(TaskId, Heal)>,
 }
 
 /// Answer to a call request.

@@ -13,6 +13,7 @@ use crate::ids::{CallIx, CheckpointId, InterruptId, Name, Ns, RunId, Seq, TaskId
 use crate::interlocks::breaker::Turn;
 use crate::interlocks::budget::Cost;
 use crate::interlocks::guard::ToolFacts;
+use crate::interlocks::track_record::TrackRecord;
 use crate::record::{CallKind, CallOutcome, Hop, RunOptions, TimerKey};
 use crate::state::Frame;
 
@@ -202,6 +203,8 @@ pub struct Cleared {
     pub turn: Option<Turn>,
     /// The decision.
     pub passed: Passed,
+    /// The track record that was asked for.
+    pub record: Option<TrackRecord>,
 }
 
 /// Whether a call may go on.
@@ -224,6 +227,8 @@ pub struct Told {
     pub breaker: Option<(Name, Turn, u32, Name)>,
     /// The hold that is settled.
     pub settled: Option<Name>,
+    /// The task whose outcome is counted, its class, and whether that stopped the class.
+    pub heal: Option<(TaskId, Name, bool)>,
 }
 
 /// What a probe found.

@@ -34,6 +34,7 @@ impl Run {
             self.retry_later(id, error, self.now.plus(delay));
             return;
         }
+        self.heal_ended(id, Some(&error));
         match node.and_then(|node: &Node| node.on_error).zip(view.as_ref()) {
             Some((handler, view)) => self.hand_over_failure(id, &name, view.node_name(handler), &error, attempts),
             None => self.fail_for_good(id, error),

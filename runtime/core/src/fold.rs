@@ -54,6 +54,8 @@ impl ThreadState {
             Op::Snapshot(state) => *self = (**state).clone(),
             Op::Audited(_) => {}
             Op::Linked { links } => self.link(links),
+            Op::HealEnded { task, heal } => drop(self.heals.insert(*task, (**heal).clone())),
+            Op::HealTold { task } => drop(self.heals.remove(task)),
             Op::FrameHeld { ns, why } => drop(self.held.insert(ns.clone(), why.clone())),
             Op::Held { .. } | Op::Charged { .. } | Op::Settled { .. } => self.apply_spending(op),
             Op::RunAccepted(_) | Op::RunQueued(_) | Op::RunEnded { .. } => self.apply_run(op, at),

@@ -129,7 +129,8 @@ impl Run {
             graph: &graph,
             node: &node,
         };
-        Judged { decision: guard::decide(&*self.policy, &facts), env: self.policy.environment(&facts) }
+        let (decision, env) = (guard::decide(&*self.policy, &facts), self.policy.environment(&facts));
+        Judged { decision: self.by_record(task, request, decision), env }
     }
 
     /// The terms on which people are asked about this call; none when policy would not ask.

@@ -3,7 +3,9 @@
 pub mod approval;
 pub mod breaker;
 pub mod budget;
+pub mod calibration;
 pub mod gate;
 pub mod guard;
 pub mod plain;
 pub mod redact;
+pub mod track_record;

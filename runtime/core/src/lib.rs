@@ -20,6 +20,7 @@ mod finish;
 mod fold;
 mod frames;
 mod guarding;
+mod healing;
 pub mod ids;
 pub mod interlocks;
 mod journal;

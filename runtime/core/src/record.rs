@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::channels::Change;
 use crate::error::TaskError;
 use crate::ids::{CallIx, CheckpointId, Epoch, InterruptId, Name, Ns, RunId, Seq, TaskId, ThreadId, Timestamp};
+use crate::interlocks::track_record::Heal;
 use crate::spending::Hold;
 use crate::state::{Frame, ThreadState};
 
@@ -112,6 +113,10 @@ pub enum Op {
     FrameHeld { ns: Ns, why: Outcome },
     /// The versions of the graphs that the thread's graph calls, directly or not.
     Linked { links: BTreeMap<Name, GraphDigest> },
+    /// How a task's act ended for the record of its class; that record is to be told.
+    HealEnded { task: TaskId, heal: Box<Heal> },
+    /// The record has it.
+    HealTold { task: TaskId },
 }
 
 /// A run as accepted.
@@ -321,7 +326,7 @@ pub enum InterruptKind {
     InDoubt,
     /// A budget is used up.
     Budget,
-    /// A breaker is open.
+    /// A breaker is open, or the class of a remedy is stopped.
     Breaker,
 }
 
@@ -387,7 +392,7 @@ pub enum TimerKey {
     Wait(TaskId),
     /// A question expires.
     Expire(InterruptId),
-    /// The ledger is to be told what a call took that has ended.
+    /// A ledger or a track record is to be told what it may have missed.
     Settle,
 }
 

@@ -117,6 +117,7 @@ impl Run {
             }
             Ok((changes, untracked, route)) => {
                 self.keep_untracked(&starting.ns, untracked);
+                self.heal_ended(starting.id, None);
                 match goto {
                     Some(goto) if goto.parent => self.leave_to_parent(starting, changes, goto),
                     _ => {

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::channels::{self, Change, Channels};
 use crate::error::TaskError;
 use crate::ids::{CallIx, CheckpointId, InterruptId, Name, Ns, RunId, TaskId, Timestamp};
+use crate::interlocks::track_record::Heal;
 use crate::record::{
     Answer, CallHead, CallOutcome, Hop, Interrupt, Outcome, Plan, QueuedRun, RunKind, RunOptions, Source, TimerKey,
 };
@@ -63,6 +64,9 @@ pub struct ThreadState {
     /// Graphs that the thread's graph calls, with the versions they are pinned to.
     #[serde(default)]
     pub links: BTreeMap<Name, GraphDigest>,
+    /// Outcomes that the records of their classes do not have yet.
+    #[serde(default)]
+    pub heals: BTreeMap<TaskId, Heal>,
 }
 
 /// A run as far as it came.

@@ -11,3 +11,4 @@ mod interrupts;
 mod planning;
 mod spending;
 mod subgraphs;
+mod track_records;

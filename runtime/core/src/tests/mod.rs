@@ -254,5 +254,7 @@ fn op_word(op: &Op) -> &'static str {
         Op::Settled { .. } => "settled",
         Op::FrameHeld { .. } => "frame-held",
         Op::Linked { .. } => "linked",
+        Op::HealEnded { .. } => "heal",
+        Op::HealTold { .. } => "heal-told",
     }
 }
