@@ -9,7 +9,9 @@
 //! anything. What they know is declared in `knowledge/*.yaml` and read into a [`Kit`].
 
 pub mod confidence;
+mod declared;
 mod desk;
+mod detect;
 mod diagnosis;
 mod diagnostic;
 mod estate;
@@ -17,6 +19,7 @@ mod facts;
 mod incident;
 mod kit;
 mod knowledge;
+mod maintenance;
 mod monitor;
 mod node;
 mod notification;
@@ -25,18 +28,21 @@ mod reasoning;
 mod remediation;
 mod remedies;
 mod signature;
+mod storm;
 mod survey;
 mod yaml;
 
 #[cfg(test)]
 mod tests;
 
+pub use detect::Detect;
 pub use diagnosis::{BlastRadius, Class, Diagnosis, Possible, Status, Transience};
 pub use estate::{Estate, Param, Pattern, Pipeline, Probe, Read, Reruns, Rule, Source, Thresholds};
 pub use facts::Facts;
 pub use incident::{Evidence, Incident, Kind, Severity};
 pub use kit::Kit;
 pub use knowledge::Knowledge;
+pub use maintenance::Maintenance;
 pub use monitor::INCIDENTS_MAX;
 pub use node::{AgentNode, ROLES};
 pub use notification::{Collected, Notice, Notifier, Printed, Urgency};
@@ -45,4 +51,5 @@ pub use reasoning::{Mind, PROMPT_BYTES_MAX, RULES, Step, TOP};
 pub use remediation::plan;
 pub use remedies::{Action, ParamKind, Remedies, Remedy};
 pub use signature::signature;
+pub use storm::{Consequence, Lineage};
 pub use yaml::Broken;

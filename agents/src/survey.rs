@@ -84,6 +84,7 @@ impl Round<'_> {
                     headline: format!("run failed: {}", shortened(&error)),
                     run: Some(id.clone()),
                     error: Some(error),
+                    subject: None,
                     evidence: Evidence::new(
                         format!("run {id} is the latest of {day} and failed"),
                         &answer,
@@ -105,6 +106,7 @@ impl Round<'_> {
             headline,
             run: None,
             error: None,
+            subject: None,
             evidence,
         };
         let mut found = Vec::new();

@@ -8,5 +8,6 @@ mod mcp;
 mod reasoning;
 mod roles;
 mod sampling;
+mod statistics;
 mod tool_node;
 mod world;
