@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use detectors::forest::{self, ForestRule};
 use detectors::seasonal::{SeasonalRule, Slot, WEEKS_MAX};
-use detectors::{Limits, POINTS_MAX, ShiftRule, Side, Smallest, Weekday, iqr, kl, mad, psi};
+use detectors::{BINS_MAX, Limits, POINTS_MAX, ShiftRule, Side, Smallest, Weekday, iqr, kl, mad, psi};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -194,7 +194,7 @@ fn seasonal(keys: &mut Declared) -> Result<SeasonalRule, String> {
 fn shift(keys: &mut Declared, usual: ShiftRule) -> Result<ShiftRule, String> {
     Ok(ShiftRule {
         threshold: keys.positive("threshold", usual.threshold)?,
-        bins: keys.count("bins", usual.bins, 50)?,
+        bins: keys.count("bins", usual.bins, BINS_MAX)?,
         samples_min: keys.count("samples_min", usual.samples_min, POINTS_MAX)?,
     })
 }

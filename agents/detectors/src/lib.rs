@@ -39,6 +39,6 @@ mod tests;
 pub use calendar::Weekday;
 pub use chance::Chance;
 pub use quantiles::median;
-pub use segments::{Counted, Samples, ShiftRule};
+pub use segments::{BINS_MAX, Counted, Samples, ShiftRule};
 pub use series::{POINTS_MAX, Point, Refused, Series};
 pub use verdict::{Direction, Finding, Limits, Side, Smallest, Verdict};

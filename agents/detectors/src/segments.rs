@@ -13,7 +13,7 @@ use crate::verdict::{Finding, Verdict, direction_of, plain};
 /// Most segments.
 pub(crate) const SEGMENTS_MAX: usize = 200;
 /// Most bins.
-pub(crate) const BINS_MAX: usize = 50;
+pub const BINS_MAX: usize = 50;
 /// How far chance may reach, in standard deviations: once in thirty thousand.
 const CHANCE_DEVIATIONS: f64 = 4.0;
 
