@@ -134,7 +134,9 @@ fn excess(verdict: &Verdict) -> f64 {
     verdict.score / verdict.threshold
 }
 
-type AllSeries = BTreeMap<(String, String), Vec<Row>>;
+/// Pipeline and segment.
+type Key = (String, String);
+type AllSeries = BTreeMap<Key, Vec<Row>>;
 
 /// The rows by pipeline and segment, each series in order of time.
 fn series_of(
@@ -168,7 +170,7 @@ fn series_of(
 }
 
 /// One row with the pipeline and the segment that it is of; nothing if the probe leaves it out.
-fn read(probe: &Probe, detect: &Detect, names: &Map<String, Value>) -> Result<Option<((String, String), Row)>, String> {
+fn read(probe: &Probe, detect: &Detect, names: &Map<String, Value>) -> Result<Option<(Key, Row)>, String> {
     let eval = |rule: &Rule| rule.0.eval(names).map_err(|error| format!("`{}`: {}", error.expression, error.message));
     let number = |rule: &Rule| {
         let value = eval(rule)?;
