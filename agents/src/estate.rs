@@ -4,14 +4,19 @@
 
 use std::collections::BTreeMap;
 
+use detectors::maintenance::WINDOWS_MAX;
 use graphs::{Expr, Template};
 use regex::Regex;
 use runtime_core::error::TaskError;
+use runtime_core::plan::nearest;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use crate::detect::Detect;
 use crate::incident::{Kind, Severity};
+use crate::maintenance::Maintenance;
 use crate::remedies::ParamKind;
+use crate::storm::Lineage;
 use crate::yaml::{Broken, read};
 
 /// Most sources, and most probes.
@@ -34,6 +39,12 @@ pub struct Estate {
     /// What else is looked at in every round.
     #[serde(default)]
     pub watch: Vec<Probe>,
+    /// What is made of what: a failure and what follows from it are one incident.
+    #[serde(default)]
+    pub lineage: Option<Lineage>,
+    /// When nobody is paged.
+    #[serde(default)]
+    pub maintenance: Vec<Maintenance>,
     /// What is read about an incident, in this order.
     pub sources: Vec<Source>,
     /// How a pipeline is run again.
@@ -151,9 +162,12 @@ pub struct Probe {
     pub args: Value,
     /// The rows of the answer.
     pub each: Rule,
-    /// Which of them are symptoms; all if absent.
+    /// Which of them are symptoms; all if absent. With `detect`, which of them are judged.
     #[serde(default)]
     pub when: Option<Rule>,
+    /// The statistic that says which series of rows is a symptom; its numbers are `verdict`.
+    #[serde(default)]
+    pub detect: Option<Detect>,
     /// The pipeline of a row.
     pub pipeline: Rule,
     /// The day of a row.
@@ -219,18 +233,39 @@ impl Estate {
     /// # Errors
     /// If the text is no YAML or a key is unknown.
     pub fn from_yaml(text: &str) -> Result<Self, Broken> {
-        let estate: Self = read("estate", text)?;
+        let mut estate: Self = read("estate", text)?;
         if estate.sources.len().max(estate.watch.len()) > LOOKS_MAX {
             return Err(Broken::new(
                 "estate",
                 format!("at most {LOOKS_MAX} sources and {LOOKS_MAX} probes are allowed"),
             ));
         }
+        estate.check_maintenance()?;
+        if let Some(lineage) = estate.lineage.take() {
+            let whole = lineage.with_tables(&estate.pipelines).map_err(|why| Broken::new("estate", why))?;
+            estate.lineage = Some(whole);
+        }
         let mut names = std::collections::BTreeSet::new();
         let twice = estate.sources.iter().map(|source| &source.name).find(|name| !names.insert(name.as_str()));
         match twice {
             Some(name) => Err(Broken::new("estate", format!("two sources are named `{name}`"))),
             None => Ok(estate),
+        }
+    }
+
+    /// A window about a pipeline that does not exist would hold nothing.
+    fn check_maintenance(&self) -> Result<(), Broken> {
+        if self.maintenance.len() > WINDOWS_MAX {
+            return Err(Broken::new("estate", format!("at most {WINDOWS_MAX} windows of `maintenance` are allowed")));
+        }
+        let known: Vec<&str> = self.pipelines.keys().map(String::as_str).collect();
+        let mut named = self.maintenance.iter().flat_map(|window| &window.pipelines);
+        match named.find(|name| !known.contains(&name.as_str())) {
+            Some(name) => {
+                let why = format!("`maintenance`: there is no pipeline `{name}`{}", nearest(name, &known));
+                Err(Broken::new("estate", why))
+            }
+            None => Ok(()),
         }
     }
 

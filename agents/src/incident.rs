@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::reach::Answer;
 use crate::signature::{short, signature};
+use crate::storm::Consequence;
 
 /// What was noticed. The order is that of precedence: the first is what an incident is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -29,6 +30,10 @@ pub enum Kind {
     Stuck,
     /// What people read is behind.
     Stale,
+    /// A run took far longer than others.
+    Slow,
+    /// A run cost far more than others.
+    Costly,
 }
 
 impl Kind {
@@ -43,6 +48,8 @@ impl Kind {
             Self::Drift => "drift",
             Self::Stuck => "stuck",
             Self::Stale => "stale",
+            Self::Slow => "slow",
+            Self::Costly => "costly",
         }
     }
 }
@@ -100,6 +107,8 @@ pub(crate) struct Symptom {
     pub(crate) run: Option<String>,
     /// The error, where there is one.
     pub(crate) error: Option<String>,
+    /// What tells it from others of its kind; the error's signature where there is none.
+    pub(crate) subject: Option<String>,
     pub(crate) evidence: Evidence,
 }
 
@@ -142,6 +151,12 @@ pub struct Incident {
     /// When it was seen, in the time of the warehouse.
     #[serde(default)]
     pub detected_at: String,
+    /// What followed from it elsewhere; its symptoms are among those above.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub consequences: Vec<Consequence>,
+    /// The maintenance window that it was found in: nobody is paged about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
 }
 
 /// Joins symptoms by pipeline and day: a failed run that leaves a table empty and stale is one incident, not three.
@@ -160,7 +175,7 @@ pub(crate) fn join(
         group.sort_by_key(|symptom| symptom.kind);
         let Some(first) = group.first().cloned() else { continue };
         let (run_id, error) = (first.run.clone(), first.error.clone());
-        let subject = signature(error.as_deref().unwrap_or(""));
+        let subject = first.subject.clone().unwrap_or_else(|| signature(error.as_deref().unwrap_or("")));
         let identity = fingerprint(&[&pipeline, environment, &day, first.kind.word(), &subject]);
         incidents.push(Incident {
             id: format!("inc-{}", short(&identity)),
@@ -176,6 +191,8 @@ pub(crate) fn join(
             evidence: group.into_iter().map(|symptom| symptom.evidence).collect(),
             tables: tables.get(&pipeline).cloned().unwrap_or_default(),
             detected_at: seen_at.to_owned(),
+            consequences: Vec::new(),
+            held: None,
             pipeline,
         });
     }
@@ -212,6 +229,7 @@ mod tests {
             headline: "x".to_owned(),
             run: error.map(|_| "r1".to_owned()),
             error: error.map(str::to_owned),
+            subject: None,
             evidence: Evidence { claim: "c".to_owned(), tool: "w.t".to_owned(), call: 0, excerpt: Value::Null },
         }
     }

@@ -9,7 +9,9 @@
 //! anything. What they know is declared in `knowledge/*.yaml` and read into a [`Kit`].
 
 pub mod confidence;
+mod declared;
 mod desk;
+mod detect;
 mod diagnosis;
 mod diagnostic;
 mod estate;
@@ -18,6 +20,7 @@ mod incident;
 mod kit;
 mod knowledge;
 mod meaning;
+mod maintenance;
 mod monitor;
 mod node;
 mod notification;
@@ -27,12 +30,14 @@ mod recollection;
 mod remediation;
 mod remedies;
 mod signature;
+mod storm;
 mod survey;
 mod yaml;
 
 #[cfg(test)]
 mod tests;
 
+pub use detect::Detect;
 pub use diagnosis::{BlastRadius, Class, Diagnosis, Possible, Status, Transience};
 pub use estate::{Estate, Param, Pattern, Pipeline, Probe, Read, Reruns, Rule, Source, Thresholds};
 pub use facts::Facts;
@@ -40,6 +45,7 @@ pub use incident::{Evidence, Incident, Kind, Severity};
 pub use kit::Kit;
 pub use knowledge::Knowledge;
 pub use meaning::{Meaning, Search};
+pub use maintenance::Maintenance;
 pub use monitor::INCIDENTS_MAX;
 pub use node::{AgentNode, ROLES};
 pub use notification::{Collected, Notice, Notifier, Printed, Urgency};
@@ -49,4 +55,5 @@ pub use recollection::{Cited, Memory, subject};
 pub use remediation::plan;
 pub use remedies::{Action, ParamKind, Remedies, Remedy};
 pub use signature::signature;
+pub use storm::{Consequence, Lineage};
 pub use yaml::Broken;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use detectors::median;
 use runtime_core::error::TaskError;
 use serde_json::{Value, json};
 
@@ -84,6 +85,7 @@ impl Round<'_> {
                     headline: format!("run failed: {}", shortened(&error)),
                     run: Some(id.clone()),
                     error: Some(error),
+                    subject: None,
                     evidence: Evidence::new(
                         format!("run {id} is the latest of {day} and failed"),
                         &answer,
@@ -105,6 +107,7 @@ impl Round<'_> {
             headline,
             run: None,
             error: None,
+            subject: None,
             evidence,
         };
         let mut found = Vec::new();
@@ -161,7 +164,8 @@ fn volume_drop(answer: &Answer, table: &str, limits: &Thresholds) -> Option<(Sev
     if baseline.len() < limits.baseline_days_min {
         return None;
     }
-    let usual = median(baseline)?;
+    // The middle value: one odd day in the baseline does not move it.
+    let usual = median(&baseline)?;
     let drop = 1.0 - value / usual;
     if usual <= 0.0 || drop <= limits.volume_drop {
         return None;
@@ -204,17 +208,6 @@ fn stale(answer: &Answer, table: &str, limits: &Thresholds) -> Option<(String, E
     Some((headline.clone(), Evidence::new(headline, answer, freshness.clone())))
 }
 
-/// The middle value: one odd day in the baseline does not move it.
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let upper = values.get(values.len() / 2).copied()?;
-    if values.len() % 2 == 1 {
-        return Some(upper);
-    }
-    let lower = values.get((values.len() / 2).checked_sub(1)?).copied()?;
-    Some((lower + upper) / 2.0)
-}
-
 fn days_before(day: &str, days: i64) -> String {
     let parsed: Option<jiff::civil::Date> = day.parse().ok();
     let earlier = parsed.and_then(|date| date.checked_sub(jiff::Span::new().days(days)).ok());
@@ -227,9 +220,10 @@ mod tests {
 
     #[test]
     fn one_odd_day_does_not_move_the_baseline() {
-        assert_eq!(median(vec![900.0, 10.0, 905.0]), Some(900.0));
-        assert_eq!(median(vec![900.0, 910.0]), Some(905.0));
-        assert_eq!(median(Vec::new()), None);
+        let limits = Thresholds::default();
+        let is_drop = |value, baseline: &[f64]| volume_drop(&profile(value, baseline), "src_x", &limits).is_some();
+        assert!(!is_drop(895.0, &[900.0, 10.0, 905.0]) && is_drop(800.0, &[900.0, 10.0, 905.0]));
+        assert!(!is_drop(815.0, &[900.0, 910.0]) && is_drop(814.0, &[900.0, 910.0]));
     }
 
     fn profile(value: f64, baseline: &[f64]) -> Answer {

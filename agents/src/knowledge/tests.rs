@@ -25,6 +25,8 @@ fn incident(kind: Kind, error: Option<&str>) -> Incident {
         evidence: Vec::new(),
         tables: vec!["src_flights".to_owned(), "fact_daily_carrier".to_owned()],
         detected_at: "now".to_owned(),
+        consequences: Vec::new(),
+        held: None,
     }
 }
 

@@ -9,6 +9,7 @@ mod reasoning;
 mod recollection;
 mod roles;
 mod sampling;
+mod statistics;
 mod tool_node;
 mod track_record;
 mod world;

@@ -6,7 +6,7 @@ use super::{Context, StageEnd};
 use crate::shell;
 
 /// Packages that hold the semantics, by cargo's names.
-const PURE_PACKAGES: &[&str] = &["runtime-core", "graphs"];
+const PURE_PACKAGES: &[&str] = &["runtime-core", "graphs", "detectors"];
 
 /// What they must not reach, and why.
 const BANNED: &[(&str, &str)] = &[
