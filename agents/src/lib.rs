@@ -39,7 +39,7 @@ pub use kit::Kit;
 pub use knowledge::Knowledge;
 pub use monitor::INCIDENTS_MAX;
 pub use node::{AgentNode, ROLES};
-pub use notification::{Collected, Notice, Notifier, Printed, Urgency};
+pub use notification::{Collected, Delivery, Notice, Notifier, Printed, Urgency};
 pub use reach::Answer;
 pub use reasoning::{Mind, PROMPT_BYTES_MAX, RULES, Step, TOP};
 pub use remediation::plan;

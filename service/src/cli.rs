@@ -18,6 +18,7 @@ mod interrupts;
 mod mcp;
 mod migrate;
 mod models;
+mod notify;
 mod prune;
 mod recover;
 mod resume;
@@ -112,6 +113,7 @@ enum Command {
     Audit(audit::Audit),
     Tools(tools::Tools),
     Models(models::Models),
+    Notify(notify::Notify),
     Mcp(mcp::Mcp),
     Completions(completions::Completions),
     /// Run a workload of the benchmarks and print its JSON line
@@ -263,6 +265,7 @@ fn dispatch(command: Command, app: &App) -> Result<Exit, Failure> {
         Command::Audit(args) => on_runtime(audit::run(args, app)),
         Command::Tools(args) => on_runtime(tools::run(args, app)),
         Command::Models(args) => on_runtime(models::run(args, app)),
+        Command::Notify(args) => on_runtime(notify::run(args, app)),
         Command::Mcp(args) => on_runtime(mcp::run(args, app)),
     }
 }

@@ -8,6 +8,7 @@ mod http;
 mod interlocks;
 mod login;
 mod models;
+mod notify;
 mod readme;
 mod stage;
 mod store;
