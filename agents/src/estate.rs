@@ -186,6 +186,9 @@ pub struct Probe {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pipeline {
+    /// The team that owns its data; notices are routed by it.
+    #[serde(default)]
+    pub owner: Option<String>,
     /// Table a delivery lands in, where the server surveys it.
     #[serde(default)]
     pub landing: Option<String>,

@@ -48,7 +48,7 @@ pub use meaning::{Meaning, Search};
 pub use maintenance::Maintenance;
 pub use monitor::INCIDENTS_MAX;
 pub use node::{AgentNode, ROLES};
-pub use notification::{Collected, Notice, Notifier, Printed, Urgency};
+pub use notification::{Collected, Delivery, Notice, Notifier, Printed, Urgency};
 pub use reach::Answer;
 pub use reasoning::{Mind, PROMPT_BYTES_MAX, RULES, Step, TOP, prompt_problem, prompt_version, shipped_prompts};
 pub use recollection::{Cited, Memory, subject};

@@ -2,6 +2,10 @@
 //!
 //! A page is for someone who was asleep: what broke, what is known, what was tried, what is asked of them. A summary is for
 //! the channel: what happened and that it is over. Sending goes through the journal, so a restart pages nobody twice.
+//! Besides its text a notice about an incident carries the same as data (`about`), for channels that show more than text.
+
+mod about;
+mod rca;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -9,14 +13,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use graphs::EffectClass;
 use parking_lot::Mutex;
-use runtime::CallSpec;
+use runtime::{CallSpec, Permit};
 use runtime_core::error::{ErrorClass, TaskError};
 use runtime_core::record::CallKind;
-use serde::{Deserialize, Serialize};
+use runtime_core::retry;
 use serde_json::{Value, json};
 
 use crate::desk::Desk;
 use crate::incident::{list_at, text_at};
+
+pub use notify::{Notice, Urgency};
 
 /// Longest notice in bytes.
 const TEXT_BYTES_MAX: usize = 8 * 1024;
@@ -25,43 +31,20 @@ const COLLECTED_MAX: usize = 10_000;
 /// Pieces of evidence in a notice.
 const EVIDENCE_MAX: usize = 6;
 
-/// How loud.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Urgency {
-    /// Wake someone.
-    Page,
-    /// For the channel.
-    Summary,
+/// One send of a notice.
+pub struct Delivery<'a> {
+    /// The same over retries, restarts and workers.
+    pub key: &'a str,
+    /// Whether the runtime will make the send again if it fails so. A channel that fails has failed for good when it will not.
+    pub again: &'a (dyn Fn(&TaskError) -> bool + Send + Sync),
 }
 
-impl Urgency {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Page => "page",
-            Self::Summary => "summary",
-        }
-    }
-}
-
-/// What is said to people.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Notice {
-    /// How loud.
-    pub severity: Urgency,
-    /// One line.
-    pub title: String,
-    /// The text, in Markdown.
-    pub text: String,
-    /// Notices with the same key are about the same thing: a second one updates the first.
-    pub dedup_key: String,
-}
-
-/// Where notices go. Contract: sending the same notice with the same key twice is one notice.
+/// Where notices go. Contract: sending the same notice with the same key twice is one notice; where a service cannot keep
+/// that, the receipt says so. A send is made once: only the runtime repeats it.
 #[async_trait]
 pub trait Notifier: Send + Sync + 'static {
     /// Sends one notice and returns a receipt.
-    async fn send(&self, notice: &Notice, key: &str) -> Result<Value, TaskError>;
+    async fn send(&self, notice: &Notice, delivery: &Delivery<'_>) -> Result<Value, TaskError>;
 }
 
 /// Prints notices.
@@ -76,7 +59,7 @@ impl<W: Write + Send + 'static> Printed<W> {
 
 #[async_trait]
 impl<W: Write + Send + 'static> Notifier for Printed<W> {
-    async fn send(&self, notice: &Notice, _: &str) -> Result<Value, TaskError> {
+    async fn send(&self, notice: &Notice, _: &Delivery<'_>) -> Result<Value, TaskError> {
         let mark = notice.severity.word().to_uppercase();
         let mut sink = self.0.lock();
         writeln!(sink, "[{mark}] {}\n{}\n", notice.title, notice.text).and_then(|()| sink.flush()).map_err(
@@ -99,10 +82,10 @@ impl Collected {
 
 #[async_trait]
 impl Notifier for Collected {
-    async fn send(&self, notice: &Notice, key: &str) -> Result<Value, TaskError> {
+    async fn send(&self, notice: &Notice, delivery: &Delivery<'_>) -> Result<Value, TaskError> {
         let mut kept = self.0.lock();
-        if kept.iter().all(|(known, _)| known != key) && kept.len() < COLLECTED_MAX {
-            kept.push((key.to_owned(), notice.clone()));
+        if kept.iter().all(|(known, _)| known != delivery.key) && kept.len() < COLLECTED_MAX {
+            kept.push((delivery.key.to_owned(), notice.clone()));
         }
         Ok(json!({ "channel": "collected" }))
     }
@@ -118,6 +101,7 @@ pub(crate) async fn notify(desk: &Desk<'_>, notifier: &Arc<dyn Notifier>) -> Res
             return Err(TaskError::invalid(format!("`severity: {other}` of a notice: write `page` or `summary`")));
         }
     };
+    let urgency = if about::held_by(desk.value("incident")).is_some() { Urgency::Summary } else { urgency };
     let notice = match desk.text("report") {
         Some(report) => as_written(desk, urgency, report),
         None if desk.value("incident").is_object() => about_incident(desk, urgency),
@@ -131,14 +115,20 @@ pub(crate) async fn notify(desk: &Desk<'_>, notifier: &Arc<dyn Notifier>) -> Res
         ..CallSpec::new(CallKind::Notify, &target, args.clone(), EffectClass::Idempotent)
     };
     let (notifier, sent) = (Arc::clone(notifier), notice);
-    let receipt = desk.ctx.call(spec, move |permit| async move { notifier.send(&sent, &permit.key).await }).await?;
+    let (policies, attempts, task) = (desk.ctx.node()?.retry.clone(), desk.ctx.attempts(), desk.ctx.task());
+    let send = move |permit: Permit| async move {
+        // Whether there is another try does not hang on the chance that spreads them.
+        let again = |error: &TaskError| retry::delay(&policies, error, attempts, (task, 0)).is_some();
+        notifier.send(&sent, &Delivery { key: &permit.key, again: &again }).await
+    };
+    let receipt = desk.ctx.call(spec, send).await?;
     Ok(json!({ "notice": args, "receipt": *receipt }))
 }
 
 fn as_written(desk: &Desk<'_>, urgency: Urgency, report: &str) -> Notice {
     let key = desk.text("dedup_key").map_or_else(|| format!("report-{}", desk.ctx.thread()), str::to_owned);
     let title = one_line(desk.text("title").unwrap_or("report"));
-    Notice { severity: urgency, title, text: Text(report.to_owned()).done(), dedup_key: key }
+    Notice { severity: urgency, title, text: Text(report.to_owned()).done(), dedup_key: key, about: None }
 }
 
 fn about_incident(desk: &Desk<'_>, urgency: Urgency) -> Notice {
@@ -178,6 +168,7 @@ fn about_incident(desk: &Desk<'_>, urgency: Urgency) -> Notice {
         title: format!("{id} · {pipeline} {day}: {headline} ({status})"),
         text: text.done(),
         dedup_key: text_at(incident, "/fingerprint").unwrap_or(id).to_owned(),
+        about: Some(Box::new(about::about(desk, urgency, status))),
     }
 }
 
@@ -205,8 +196,9 @@ fn about_round(desk: &Desk<'_>, urgency: Urgency) -> Notice {
         .iter()
         .map(|outcome| {
             let part = |name: &str| text_at(outcome, &format!("/{name}")).unwrap_or("-");
+            let held = about::held_by(outcome).map(|window| format!(", held by {window}")).unwrap_or_default();
             format!(
-                "{} {}: {} → {} ({})",
+                "{} {}: {} → {} ({}{held})",
                 part("pipeline"),
                 part("business_date"),
                 part("cause"),
@@ -221,6 +213,7 @@ fn about_round(desk: &Desk<'_>, urgency: Urgency) -> Notice {
         title: format!("{} incident(s) handled", outcomes.len()),
         text: text.done(),
         dedup_key: format!("round-{}", desk.ctx.thread()),
+        about: None,
     }
 }
 
@@ -266,14 +259,20 @@ mod tests {
     use super::*;
 
     fn notice(title: &str) -> Notice {
-        Notice { severity: Urgency::Page, title: title.to_owned(), text: "t".to_owned(), dedup_key: "k".to_owned() }
+        Notice {
+            severity: Urgency::Page,
+            title: title.to_owned(),
+            text: "t".to_owned(),
+            dedup_key: "k".to_owned(),
+            about: None,
+        }
     }
 
     #[tokio::test]
     async fn the_same_key_is_one_notice() {
         let collected = Collected::default();
         for key in ["a", "a", "b"] {
-            collected.send(&notice(key), key).await.unwrap();
+            collected.send(&notice(key), &Delivery { key, again: &|_| false }).await.unwrap();
         }
         assert_eq!(collected.notices().iter().map(|n| n.title.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     }
@@ -281,7 +280,7 @@ mod tests {
     #[tokio::test]
     async fn printed_notices_say_how_loud_they_are() {
         let printed = Printed::to(Vec::new());
-        printed.send(&notice("x"), "k").await.unwrap();
+        printed.send(&notice("x"), &Delivery { key: "k", again: &|_| false }).await.unwrap();
         assert_eq!(String::from_utf8(printed.0.into_inner()).unwrap(), "[PAGE] x\nt\n\n");
     }
 

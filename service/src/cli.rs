@@ -20,6 +20,7 @@ mod knowledge;
 mod mcp;
 mod migrate;
 mod models;
+mod notify;
 mod outcomes;
 mod postmortem;
 mod prompts;
@@ -119,6 +120,7 @@ enum Command {
     Audit(audit::Audit),
     Tools(tools::Tools),
     Models(models::Models),
+    Notify(notify::Notify),
     Prompts(prompts::Prompts),
     Knowledge(knowledge::Knowledge),
     Postmortem(postmortem::Postmortem),
@@ -276,6 +278,7 @@ fn dispatch(command: Command, app: &App) -> Result<Exit, Failure> {
         Command::Audit(args) => on_runtime(audit::run(args, app)),
         Command::Tools(args) => on_runtime(tools::run(args, app)),
         Command::Models(args) => on_runtime(models::run(args, app)),
+        Command::Notify(args) => on_runtime(notify::run(args, app)),
         Command::Postmortem(args) => on_runtime(postmortem::run(args, app)),
         Command::Knowledge(args) => on_runtime(knowledge::run(args, app)),
         Command::Mcp(args) => on_runtime(mcp::run(args, app)),

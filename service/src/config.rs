@@ -9,6 +9,7 @@ use checkpoints::keys::KeyRing;
 use checkpoints::open::Address;
 use graphs::EffectClass;
 use models::{MaskRules, ModelsConfig};
+use notify::NotifyConfig;
 use runtime_core::interlocks::redact;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -84,6 +85,8 @@ pub(crate) struct Config {
     pub(crate) masking: MaskRules,
     /// A folder with prompts, `NAME.j2`, which go before those that ship.
     pub(crate) prompts: Option<PathBuf>,
+    /// How people are told; without it notices go to standard error.
+    pub(crate) notify: Option<NotifyConfig>,
     /// Who acts when nobody says otherwise.
     pub(crate) user: Option<String>,
     /// Keys that have no effect here.
@@ -183,6 +186,7 @@ struct File {
     #[serde(default)]
     masking: MaskRules,
     prompts: Option<PathBuf>,
+    notify: Option<Spanned<NotifyConfig>>,
     user: Option<String>,
 }
 
@@ -232,6 +236,7 @@ impl Config {
             models: file.models.map(|models| usable(text, name, models, base)).transpose()?,
             masking: file.masking,
             prompts: file.prompts.map(|folder| base.join(folder)),
+            notify: file.notify.map(|notify| reachable(text, name, notify, base)).transpose()?,
             user: file.user,
             warnings,
         })
@@ -265,6 +270,16 @@ fn usable(text: &str, name: &str, models: Spanned<ModelsConfig>, base: &Path) ->
         provider.key_file = provider.key_file.take().map(|file| base.join(file));
     }
     Ok(models)
+}
+
+/// The channels as configured, if they hang together; files with secrets are seen from `base`.
+fn reachable(text: &str, name: &str, notify: Spanned<NotifyConfig>, base: &Path) -> Result<NotifyConfig, Failure> {
+    let at = (notify.referenced.line(), notify.referenced.column());
+    let problems = notify.value.problems();
+    if !problems.is_empty() {
+        return Err(placed(text, name, at, &format!("notify: {}", problems.join("; "))));
+    }
+    Ok(notify.value.beside(base))
 }
 
 /// Where the calls of a server act.
@@ -415,6 +430,23 @@ mod tests {
         let lines: String = commented.lines().map(|line| format!("{}\n", line.strip_prefix("# ").unwrap())).collect();
         let config = Config::parse(&format!("models:\n{lines}"), "example", Path::new("etc")).unwrap();
         assert_eq!(config.models.unwrap().order, ["small", "large"]);
+    }
+
+    #[test]
+    fn the_channels_of_the_example_are_valid() {
+        let example = include_str!("../interlock.example.yaml");
+        let commented = example.split_once("# notify:\n").unwrap().1.split_once("\n\n").unwrap().0;
+        let lines: String = commented.lines().map(|line| format!("{}\n", line.strip_prefix("# ").unwrap())).collect();
+        let config = Config::parse(&format!("notify:\n{lines}"), "example", Path::new("etc")).unwrap();
+        assert_eq!(config.notify.unwrap().channels.len(), 3);
+    }
+
+    #[test]
+    fn a_channel_that_is_not_there_is_named_with_its_place() {
+        let text = "notify:\n  channels: { log: { print: {} } }\n  routes: [{ to: [team] }]\n";
+        let failure = Config::parse(text, "interlock.yaml", Path::new("")).map(drop).unwrap_err().text();
+        assert!(failure.contains("notify: routes[0].to: there is no channel `team`; there are: log"), "{failure}");
+        assert!(failure.contains("interlock.yaml:2:3"), "{failure}");
     }
 
     #[test]

@@ -73,6 +73,7 @@ pub(crate) async fn run(app: &App, demonstration: Demonstration) -> Result<Exit,
         models: None,
         masking: MaskRules::default(),
         prompts: None,
+        notify: None,
         user: Some(who.user().to_owned()),
         warnings: Vec::new(),
     };

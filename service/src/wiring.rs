@@ -30,7 +30,7 @@ use crate::call_as::{CALL_AS, CallAs};
 use crate::config::{Config, Knowledge, address_text, io_text, read_bounded};
 use crate::failure::Failure;
 use crate::graph_files::{GraphSet, Known};
-use crate::notices::OnStandardError;
+use crate::notices::{OnStandardError, Routed};
 use crate::remembered::MemoryFiles;
 use crate::spawn::{Nursery, SpawnNode};
 
@@ -71,7 +71,12 @@ pub(crate) fn open_options(config: &Config) -> Result<OpenOptions, Failure> {
 impl Session {
     /// Opens the store and puts an engine over it. Tool servers are started when a tool is first called.
     pub(crate) fn open(config: Config, address: Address) -> Result<Self, Failure> {
-        Self::with_notifier(config, address, Arc::new(OnStandardError))
+        let store = store_at(&address, &config)?;
+        let notifier: Arc<dyn Notifier> = match &config.notify {
+            Some(channels) => Arc::new(Routed::open(channels, &store).map_err(Failure::usage)?),
+            None => Arc::new(OnStandardError),
+        };
+        Ok(Self::over(store, config, address, notifier))
     }
 
     /// As [`Session::open`], with another way to reach people.
@@ -81,6 +86,10 @@ impl Session {
         notifier: Arc<dyn Notifier>,
     ) -> Result<Self, Failure> {
         let store = store_at(&address, &config)?;
+        Ok(Self::over(store, config, address, notifier))
+    }
+
+    fn over(store: Arc<dyn Store>, config: Config, address: Address, notifier: Arc<dyn Notifier>) -> Self {
         let minds = Arc::new(Minds::of(&config));
         let (hub, pinned) = hub(&config);
         let tools: Arc<dyn ToolBox> = Arc::new(pinned.with_sampler(Arc::clone(&minds) as _));
@@ -93,7 +102,7 @@ impl Session {
             .kind("spawn", Arc::new(SpawnNode(Arc::clone(&nursery))))
             .build();
         nursery.open(engine.clone());
-        Ok(Self { engine, store, config, address, hub, nursery })
+        Self { engine, store, config, address, hub, nursery }
     }
 
     /// Makes a graph and those it refers to known, and remembers which versions belong together.

@@ -5,6 +5,7 @@ mod assistant;
 mod faults;
 mod library;
 mod mcp;
+mod notices;
 mod reasoning;
 mod recollection;
 mod roles;

@@ -10,6 +10,7 @@ mod knowledge;
 mod library;
 mod login;
 mod models;
+mod notify;
 mod readme;
 mod stage;
 mod store;
