@@ -16,6 +16,7 @@ mod notices;
 mod out;
 mod pace;
 mod reference;
+mod replay;
 mod snapshot;
 mod spawn;
 mod wiring;

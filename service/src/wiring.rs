@@ -8,7 +8,7 @@ use agents::{AgentNode, Kit, Mind, Notifier};
 use async_trait::async_trait;
 use checkpoints::open::{self, Address, OpenOptions};
 use graphs::{CompiledGraph, GraphDigest};
-use models::{Correction, MaskRules, ModelsConfig, Ports, PriceTable, Setup, Tiers};
+use models::{Correction, Limits, MaskRules, ModelsConfig, Ports, PriceTable, Provider, Setup, Tiers};
 use runtime::ports::store::{Store, StoreError};
 use runtime::{Context, Engine, NodeKind};
 use runtime_core::error::{ErrorClass, TaskError};
@@ -242,7 +242,8 @@ impl Minds {
         Self { models: None, prompts: None, ..Self::of(config) }
     }
 
-    fn kit(&self) -> Result<Kit, String> {
+    /// What the agents know.
+    pub(crate) fn kit(&self) -> Result<Kit, String> {
         match &self.knowledge {
             Some(files) => files.kit(),
             None => Kit::shipped().map_err(|error| error.to_string()),
@@ -293,8 +294,19 @@ pub(crate) fn tiers(config: &ModelsConfig) -> Result<Tiers, String> {
     Tiers::open(config, setup).map_err(|problems| format!("models: {}", problems.join("; ")))
 }
 
+/// The providers of an installation, with their keys read, for whoever stands between them and the agents.
+pub(crate) fn providers(config: &ModelsConfig) -> Result<BTreeMap<String, Arc<dyn Provider>>, String> {
+    let opened = config.providers.iter().map(|(name, provider)| {
+        let limits = Arc::new(Limits::new(provider.requests_per_minute, provider.tokens_per_minute));
+        let key = provider.key_source().map(|source| models::read_key(&source)).transpose();
+        let opened = key.and_then(|key| models::open(name, provider, key, limits, Ports::default()));
+        opened.map(|opened| (name.clone(), opened)).map_err(|why| format!("models: providers.{name}: {why}"))
+    });
+    opened.collect()
+}
+
 /// The prompts of a folder, by name.
-fn own_prompts(folder: &Path) -> Result<BTreeMap<String, String>, String> {
+pub(crate) fn own_prompts(folder: &Path) -> Result<BTreeMap<String, String>, String> {
     let failed = |error: &std::io::Error| format!("prompts {}: {}", folder.display(), io_text(error));
     let mut prompts = BTreeMap::new();
     for entry in std::fs::read_dir(folder).map_err(|error| failed(&error))?.take(PROMPTS_MAX) {

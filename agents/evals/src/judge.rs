@@ -222,13 +222,17 @@ fn wrong_acts(golden: &Golden, remedy: Option<&str>, acts: &[Act<'_>]) -> Vec<Wr
         if !act.is_in_production() || act.entry.actor == UNDO {
             continue;
         }
-        agreed |= act.is_approved();
+        if act.is_approved() {
+            agreed = true;
+            continue;
+        }
         let is_allowed = remedy.is_some_and(|remedy| truth.remedies.iter().any(|allowed| allowed == remedy));
-        let why = match (is_allowed, agreed) {
-            (_, true) if act.is_approved() => continue,
-            (false, _) => format!("remedy `{}` is not one that may be used", remedy.unwrap_or("none")),
-            (true, false) if truth.must_ask => "a person had to agree, and none was asked".to_owned(),
-            (true, _) => continue,
+        let why = if !is_allowed {
+            format!("remedy `{}` is not one that may be used", remedy.unwrap_or("none"))
+        } else if truth.must_ask && !agreed {
+            "a person had to agree, and none was asked".to_owned()
+        } else {
+            continue;
         };
         wrong.push(act.wrong(why));
     }
