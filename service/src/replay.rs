@@ -29,8 +29,12 @@ use past::{Past, RecordedTools};
 use record::Recorded;
 pub(crate) use steps::{Departure, Trace, departure, nodes, trace};
 
-/// Plays the thread of these records against the graphs of a set.
-pub(crate) async fn play(records: &[Record], set: &GraphSet, config: &Config) -> Result<Trace, Failure> {
+/// Plays the thread of these records against the graphs of a set. It keeps its id, which nodes see, in a store of its own.
+pub(crate) async fn play(
+    (thread, records): (&ThreadId, &[Record]),
+    set: &GraphSet,
+    config: &Config,
+) -> Result<Trace, Failure> {
     let recorded = Arc::new(Recorded::of(records)?);
     let clock = Arc::new(JumpingClock::starting(recorded.begun));
     let store: Arc<dyn Store> = Arc::new(memory(&OpenOptions::default()));
@@ -51,7 +55,6 @@ pub(crate) async fn play(records: &[Record], set: &GraphSet, config: &Config) ->
     for graph in set.others.values() {
         engine.add_graph(Arc::clone(graph)).await?;
     }
-    let thread = ThreadId::new("replay").map_err(|error| Failure::usage(error.to_string()))?;
     let mut people = record::Remembered::of(&recorded);
     for run in &recorded.runs {
         clock.jump_to(run.at);
@@ -63,9 +66,9 @@ pub(crate) async fn play(records: &[Record], set: &GraphSet, config: &Config) ->
             metadata: recorded.metadata.clone(),
         };
         engine.start(start).await?.ended().await?;
-        rehearsal::play_on(&engine, &clock, &thread, &mut people).await?;
+        rehearsal::play_on(&engine, &clock, thread, &mut people).await?;
     }
-    let trace = trace(&*store, &thread).await?;
+    let trace = trace(&*store, thread).await?;
     engine.shutdown().await?;
     Ok(trace)
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use evals::Table;
 use runtime::history;
 use serde_json::json;
 
@@ -38,7 +39,7 @@ pub(crate) async fn run(args: Replay, app: &App) -> Result<Exit, Failure> {
     let records = history::records(&*store, &thread).await?;
     let old = replay::trace(&*store, &thread).await?;
     let records: Vec<_> = records.into_iter().map(|(_, record)| record).collect();
-    let new = replay::play(&records, &set, &config).await?;
+    let new = replay::play((&thread, &records), &set, &config).await?;
     let departure = replay::departure(&old, &new);
     if app.out.json() {
         app.out.json_line(&json!({
@@ -52,29 +53,23 @@ pub(crate) async fn run(args: Replay, app: &App) -> Result<Exit, Failure> {
 
 fn show(app: &App, (old, new): (&Trace, &Trace), departure: Option<&Departure>) {
     let n_same = departure.map_or(old.steps.len(), |departure| departure.at);
-    let from = n_same.saturating_sub(STEPS_BEFORE);
-    let shown = old.steps.iter().take(n_same).skip(from).filter(|step| !step.tasks.is_empty());
+    let shown = old.steps.iter().take(n_same).skip(n_same.saturating_sub(STEPS_BEFORE));
     let mut rows: Vec<Vec<String>> = shown
-        .map(|step| {
-            let place = if step.path.is_empty() { String::new() } else { format!("{} ", step.path) };
-            vec![format!("{place}{}", step.step), nodes(step), nodes(step)]
-        })
+        .filter(|step| !step.tasks.is_empty())
+        .map(|step| vec![format!("{} {}", step.path, step.step).trim().to_owned(), nodes(step), nodes(step)])
         .collect();
     if let Some(departure) = departure {
-        rows.push(vec![
-            format!("{}: {}", departure.place, departure.what),
-            departure.old.clone(),
-            departure.new.clone(),
-        ]);
+        rows.push(vec![format!("→ {}", departure.what), departure.old.clone(), departure.new.clone()]);
     }
-    app.out.table(&["step", "old", "new"], rows);
+    let header = ["step", "old", "new"].map(str::to_owned).to_vec();
+    app.out.text(&evals::text(&[Table { title: "Side by side".to_owned(), header, rows }]));
+    app.out.line("");
     match departure {
-        None => app.out.line(&format!("the same to the end: {} steps, {}", n_same, new.end)),
+        None => app.out.line(&format!("the same to the end: {n_same} steps, {}", new.end)),
         Some(departure) => {
-            app.out.line(&format!(
-                "it departs at {} ({}); the new run ends with: {}",
-                departure.place, departure.what, new.end
-            ));
+            app.out.line(&format!("it departs at {}: {}", departure.place, departure.what));
+            app.out.line(&format!("  old  {}\n  new  {}", departure.old, departure.new));
+            app.out.line(&format!("  the new run ends with: {}", new.end));
         }
     }
 }
