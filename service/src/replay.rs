@@ -27,7 +27,7 @@ use crate::spawn::{Nursery, SpawnNode};
 use crate::wiring;
 use past::{Past, RecordedTools};
 use record::Recorded;
-pub(crate) use steps::{Departure, Trace, departure, nodes, trace};
+pub(crate) use steps::{Departure, Trace, departure, nodes, shortened, trace};
 
 /// Plays the thread of these records against the graphs of a set. It keeps its id, which nodes see, in a store of its own.
 pub(crate) async fn play(

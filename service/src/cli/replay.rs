@@ -10,7 +10,7 @@ use serde_json::json;
 use super::App;
 use crate::failure::{Exit, Failure};
 use crate::graph_files::{self, Known};
-use crate::replay::{self, Departure, Trace, nodes};
+use crate::replay::{self, Departure, Trace, nodes, shortened};
 
 /// Steps before the departure that are shown.
 const STEPS_BEFORE: usize = 12;
@@ -65,11 +65,11 @@ fn show(app: &App, (old, new): (&Trace, &Trace), departure: Option<&Departure>) 
     app.out.text(&evals::text(&[Table { title: "Side by side".to_owned(), header, rows }]));
     app.out.line("");
     match departure {
-        None => app.out.line(&format!("the same to the end: {n_same} steps, {}", new.end)),
+        None => app.out.line(&format!("the same to the end: {n_same} steps, {}", shortened(&new.end))),
         Some(departure) => {
             app.out.line(&format!("it departs at {}: {}", departure.place, departure.what));
             app.out.line(&format!("  old  {}\n  new  {}", departure.old, departure.new));
-            app.out.line(&format!("  the new run ends with: {}", new.end));
+            app.out.line(&format!("  the new run ends with: {}", shortened(&new.end)));
         }
     }
 }

@@ -154,6 +154,8 @@ pub(crate) fn departure(old: &Trace, new: &Trace) -> Option<Departure> {
         left.entry(&step.path).or_default().push_back(step);
     }
     let mut before: BTreeMap<&str, &Step> = BTreeMap::new();
+    // A task that waits for its subgraph went otherwise because of what happened in there, which is told first.
+    let mut went = None;
     for (at, step) in old.steps.iter().enumerate() {
         let beside = left.get_mut(step.path.as_str()).and_then(VecDeque::pop_front);
         let found = match beside {
@@ -161,8 +163,12 @@ pub(crate) fn departure(old: &Trace, new: &Trace) -> Option<Departure> {
             None if step.tasks.is_empty() => None,
             None => Some(("nodes", nodes(step), ENDED.to_owned())),
         };
+        let place = || place(step, before.get(step.path.as_str()).copied());
         if let Some((what, old, new)) = found {
-            return Some(Departure { at, what, place: place(step, before.get(step.path.as_str()).copied()), old, new });
+            return Some(Departure { at, what, place: place(), old, new });
+        }
+        if let Some(beside) = beside.filter(|beside| went.is_none() && how(step) != how(beside)) {
+            went = Some(Departure { at, what: "nodes", place: place(), old: nodes(step), new: nodes(beside) });
         }
         before.insert(&step.path, step);
     }
@@ -171,17 +177,22 @@ pub(crate) fn departure(old: &Trace, new: &Trace) -> Option<Departure> {
         let place = place(more, before.get(more.path.as_str()).copied());
         return Some(Departure { at, what: "nodes", place, old: ENDED.to_owned(), new: nodes(more) });
     }
-    let ends = old.end != new.end;
-    ends.then(|| Departure {
+    let ends = (old.end != new.end).then(|| Departure {
         at,
         what: "end",
-        place: "at the end".to_owned(),
-        old: old.end.clone(),
-        new: new.end.clone(),
-    })
+        place: "the end".to_owned(),
+        old: shortened(&old.end),
+        new: shortened(&new.end),
+    });
+    went.or(ends)
 }
 
-/// What differs first: the state that both begin with, the nodes, their calls, how they went.
+/// How the tasks of a step went.
+fn how(step: &Step) -> Vec<(&'static str, u32)> {
+    step.tasks.iter().map(|task| (task.status, task.attempts)).collect()
+}
+
+/// What differs first: the state that both begin with, the nodes, their calls.
 fn differs(old: &Step, new: &Step) -> Option<(&'static str, String, String)> {
     let none = Value::Null;
     for channel in old.state.keys().chain(new.state.keys()) {
@@ -203,8 +214,7 @@ fn differs(old: &Step, new: &Step) -> Option<(&'static str, String, String)> {
             return Some(("call", shown(was), shown(is)));
         }
     }
-    let went = |step: &Step| step.tasks.iter().map(|task| (task.status, task.attempts)).collect::<Vec<_>>();
-    (went(old) != went(new)).then(|| ("nodes", nodes(old), nodes(new)))
+    None
 }
 
 /// The part of a value in which two of them differ.
@@ -248,10 +258,14 @@ pub(crate) fn nodes(step: &Step) -> String {
 }
 
 fn shown(value: &Value) -> String {
-    let text = value.to_string();
+    shortened(&value.to_string())
+}
+
+/// A text that fits a line or two.
+pub(crate) fn shortened(text: &str) -> String {
     match text.char_indices().nth(SHOWN_CHARS_MAX) {
         Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
-        None => text,
+        None => text.to_owned(),
     }
 }
 
@@ -300,6 +314,20 @@ mod tests {
         longer.push(step("", 2, &["d"], json!({"n": 1})));
         assert_eq!(departs(line(), longer.clone()), Some(("nodes", text("step 2, after b"), text(ENDED), text("d"))));
         assert_eq!(departs(longer, line()), Some(("nodes", text("step 2, after b"), text("d"), text(ENDED))));
+    }
+
+    #[test]
+    fn what_happened_in_a_subgraph_is_told_before_the_task_that_waited_for_it() {
+        let outer = |status| {
+            let mut outer = step("", 0, &["sub"], json!({}));
+            outer.tasks[0].status = status;
+            outer
+        };
+        let inner = |node| step("sub@0.0", 0, &[node], json!({}));
+        let found = departs(vec![outer("finished"), inner("b")], vec![outer("failed"), inner("c")]).unwrap();
+        assert_eq!((found.2.as_str(), found.3.as_str()), ("b", "c"));
+        let found = departs(vec![outer("finished"), inner("b")], vec![outer("failed"), inner("b")]).unwrap();
+        assert_eq!((found.2.as_str(), found.3.as_str()), ("sub", "sub (failed)"));
     }
 
     #[test]
