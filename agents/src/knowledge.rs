@@ -343,12 +343,16 @@ impl Check {
     }
 }
 
-/// Named parts of the signature; an empty object without a signature; `None` when it does not match.
+/// Named parts of the signature; an empty object without a signature; `None` when it does not match. `column2` is `column` in
+/// another wording: a regular expression cannot have a name twice.
 fn captures(signature: Option<&Regex>, text: &str) -> Option<Value> {
     let Some(regex) = signature else { return Some(json!({})) };
     let captured = regex.captures(text)?;
     let named = regex.capture_names().flatten();
-    let found = named.filter_map(|name| Some((name.to_owned(), Value::from(captured.name(name)?.as_str()))));
+    let found = named.filter_map(|name| {
+        let plain = name.trim_end_matches(|c: char| c.is_ascii_digit());
+        Some((plain.to_owned(), Value::from(captured.name(name)?.as_str())))
+    });
     Some(Value::Object(found.collect()))
 }
 

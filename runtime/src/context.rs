@@ -18,6 +18,8 @@ use runtime_core::scope::TaskScope;
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::rehearsal::{StandIn, StoodIn, Unmade};
+
 /// Where verdicts for waiting calls are delivered.
 pub(crate) type Waiting = Arc<Mutex<BTreeMap<(TaskId, Token, CallIx), oneshot::Sender<Verdict>>>>;
 
@@ -30,9 +32,16 @@ pub struct Context {
 struct Inner {
     dispatch: Dispatch,
     thread: ThreadId,
-    events: mpsc::Sender<Event>,
-    waiting: Waiting,
+    outside: Outside,
     next_call: AtomicU32,
+}
+
+/// Where a node's words go, and who answers them.
+pub(crate) struct Outside {
+    pub(crate) events: mpsc::Sender<Event>,
+    pub(crate) waiting: Waiting,
+    /// Answers calls in place of the world.
+    pub(crate) stand_in: Option<Arc<dyn StandIn>>,
 }
 
 /// A call as a node asks for it.
@@ -87,8 +96,8 @@ impl Meter {
 }
 
 impl Context {
-    pub(crate) fn new(dispatch: Dispatch, thread: ThreadId, events: mpsc::Sender<Event>, waiting: Waiting) -> Self {
-        let inner = Inner { dispatch, thread, events, waiting, next_call: AtomicU32::new(0) };
+    pub(crate) fn new(dispatch: Dispatch, thread: ThreadId, outside: Outside) -> Self {
+        let inner = Inner { dispatch, thread, outside, next_call: AtomicU32::new(0) };
         Self { inner: Arc::new(inner) }
     }
 
@@ -201,9 +210,9 @@ impl Context {
     {
         let ix = self.next_ix();
         let args = Arc::new(bounded(spec.args, &format!("arguments of `{}`", spec.target))?);
-        let target = spec.target.clone();
+        let (kind, target) = (spec.kind, spec.target.clone());
         let request = CallRequest {
-            kind: spec.kind,
+            kind,
             target: spec.target,
             args: Arc::clone(&args),
             effect: spec.effect,
@@ -223,18 +232,21 @@ impl Context {
                 Verdict::Perform { key, args: permitted } => {
                     let args = if permitted.is_null() { Arc::clone(&args) } else { permitted };
                     let meter = Meter::default();
+                    if let Some(answer) = self.stand_in((kind, &target, &args), &meter)? {
+                        return self.perform(ix, &target, (std::future::ready(answer), meter)).await;
+                    }
                     let made = make(Permit { key, args, meter: meter.clone() });
                     return self.perform(ix, &target, (made, meter)).await;
                 }
                 Verdict::Probe { key } => {
                     let found = match probe.take() {
-                        Some(probe) => match probe(key).await {
+                        Some(probe) if self.inner.outside.stand_in.is_none() => match probe(key).await {
                             Probe::Happened(result) => {
                                 Probe::Happened(bounded(result, &format!("result of `{target}`"))?)
                             }
                             found => found,
                         },
-                        None => Probe::Unknown,
+                        _ => Probe::Unknown,
                     };
                     event = Event::Probed { task, token, ix, found };
                 }
@@ -243,6 +255,20 @@ impl Context {
                 }
             }
         }
+    }
+
+    /// The answer to a call that is not made, where somebody stands in for the world.
+    fn stand_in(
+        &self,
+        (kind, target, args): (CallKind, &str, &Value),
+        meter: &Meter,
+    ) -> Result<Option<Result<Value, TaskError>>, TaskError> {
+        let Some(stand_in) = &self.inner.outside.stand_in else { return Ok(None) };
+        let StoodIn { outcome, spent } = stand_in.answer(&Unmade { node: &self.node()?.name, kind, target, args });
+        if let Some(spent) = spent {
+            meter.spent(spent);
+        }
+        Ok(Some(outcome))
     }
 
     async fn perform(
@@ -310,13 +336,13 @@ impl Context {
     async fn ask_run(&self, ix: CallIx, event: Event) -> Result<Verdict, TaskError> {
         let (task, token) = self.ids();
         let (sender, receiver) = oneshot::channel();
-        self.inner.waiting.lock().insert((task, token, ix), sender);
+        self.inner.outside.waiting.lock().insert((task, token, ix), sender);
         self.send(event).await?;
         receiver.await.map_err(|_| stopped())
     }
 
     async fn send(&self, event: Event) -> Result<(), TaskError> {
-        self.inner.events.send(event).await.map_err(|_| stopped())
+        self.inner.outside.events.send(event).await.map_err(|_| stopped())
     }
 }
 

@@ -14,7 +14,7 @@ use runtime_core::run::Run;
 use runtime_core::stream::Modes;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::context::{Context, Waiting};
+use crate::context::{Context, Outside, Waiting};
 use crate::engine::{Ended, Services};
 use crate::interlocks;
 use crate::ports::store::StoreError;
@@ -347,7 +347,8 @@ impl Driver {
         let (task, token) = (dispatch.task, dispatch.token);
         let kind = self.services.kind_of(&dispatch);
         let events = self.node_events.0.clone();
-        let context = Context::new(dispatch, self.run.thread().clone(), events, Arc::clone(&self.waiting));
+        let outside = Outside { events, waiting: Arc::clone(&self.waiting), stand_in: self.services.stand_in.clone() };
+        let context = Context::new(dispatch, self.run.thread().clone(), outside);
         let work = async move {
             match kind {
                 Ok(kind) => kind.run(context).await,

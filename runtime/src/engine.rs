@@ -29,6 +29,7 @@ use crate::history;
 use crate::ports::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::ports::node::NodeKind;
 use crate::ports::store::{Store, StoreError, ThreadFilter, ThreadStatus};
+use crate::rehearsal::StandIn;
 use crate::subscribers::LAG_MAX;
 
 /// Times a request is handed to a fresh driver when the old one was just ending.
@@ -54,6 +55,7 @@ pub(crate) struct Services {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) cache: Arc<NodeCache>,
+    pub(crate) stand_in: Option<Arc<dyn StandIn>>,
     entropy: Arc<dyn Entropy>,
     graphs: Arc<LoadedGraphs>,
     policy: Arc<dyn Policy>,
@@ -96,6 +98,7 @@ pub struct EngineBuilder {
     kinds: BTreeMap<&'static str, Arc<dyn NodeKind>>,
     functions: BTreeMap<String, Arc<dyn NodeKind>>,
     on_ask: Option<OnAsk>,
+    stand_in: Option<Arc<dyn StandIn>>,
     grace: std::time::Duration,
 }
 
@@ -149,6 +152,13 @@ impl EngineBuilder {
         self
     }
 
+    /// Answers every call in place of the world: none is made.
+    #[must_use]
+    pub fn stand_in(mut self, stand_in: Arc<dyn StandIn>) -> Self {
+        self.stand_in = Some(stand_in);
+        self
+    }
+
     /// The engine.
     pub fn build(self) -> Engine {
         let seed = u64::try_from(self.entropy.bits() & u128::from(u64::MAX)).unwrap_or(0);
@@ -162,6 +172,7 @@ impl EngineBuilder {
             kinds: self.kinds,
             functions: self.functions,
             on_ask: self.on_ask,
+            stand_in: self.stand_in,
             settings: Settings { grace: self.grace, seed },
         };
         Engine { services: Arc::new(services), threads: Arc::default(), tracker: TaskTracker::new() }
@@ -221,6 +232,7 @@ impl Engine {
             kinds: BTreeMap::new(),
             functions: BTreeMap::new(),
             on_ask: None,
+            stand_in: None,
             grace: Settings::default().grace,
         }
     }

@@ -58,6 +58,20 @@ async fn fold(
     }
 }
 
+/// All records of a thread, oldest first. What was pruned is not among them.
+pub async fn records(store: &dyn Store, thread: &ThreadId) -> Result<Vec<(Seq, Record)>, StoreError> {
+    let mut all: Vec<(Seq, Record)> = Vec::new();
+    loop {
+        let from = all.last().map_or(Seq(1), |(last, _)| last.next());
+        let page = store.records(thread, from, RECORDS_PAGE).await?;
+        let is_last = page.len() < RECORDS_PAGE;
+        all.extend(page);
+        if is_last {
+            return Ok(all);
+        }
+    }
+}
+
 /// All checkpoints of a thread, oldest first.
 pub async fn checkpoints(store: &dyn Store, thread: &ThreadId) -> Result<Vec<Checkpoint>, StoreError> {
     let mut list: Vec<Checkpoint> = Vec::new();

@@ -10,6 +10,7 @@ mod graphs_loaded;
 pub mod history;
 pub mod interlocks;
 pub mod ports;
+pub mod rehearsal;
 mod shelf;
 mod subscribers;
 pub mod track_records;

@@ -77,15 +77,18 @@ impl Answers {
 }
 
 impl Answers {
-    /// Takes the next entry that says that nobody answers this question.
+    /// Whether the next entry for this question says that nobody answers it. What is said to a question of its node before is
+    /// said first.
+    pub(crate) fn is_left_open(&self, question: &Interrupt) -> bool {
+        let next = self.entries.iter().flatten().find(|entry| fits(entry, question));
+        next.is_some_and(|entry| entry.get(EXPIRES) == Some(&Value::Bool(true)))
+    }
+
+    /// Takes that entry.
     pub(crate) fn take_silence(&mut self, question: &Interrupt) -> bool {
-        let is_silence = |entry: &Map<String, Value>| entry.get(EXPIRES) == Some(&Value::Bool(true));
-        let fitting = |entry: &&mut Option<Map<String, Value>>| {
-            entry.as_ref().is_some_and(|entry| is_silence(entry) && fits(entry, question))
-        };
-        // What is said to a question of this node before is said first.
+        let is_left_open = self.is_left_open(question);
         let next = self.entries.iter_mut().find(|entry| entry.as_ref().is_some_and(|entry| fits(entry, question)));
-        next.filter(fitting).and_then(Option::take).is_some()
+        is_left_open && next.and_then(Option::take).is_some()
     }
 }
 

@@ -11,6 +11,7 @@ mod completions;
 mod delete;
 mod demo;
 mod draw;
+mod eval;
 mod follow;
 mod fork;
 mod fsck;
@@ -26,6 +27,7 @@ mod postmortem;
 mod prompts;
 mod prune;
 mod recover;
+mod replay;
 mod resume;
 mod run;
 mod schema;
@@ -37,7 +39,7 @@ mod threads;
 mod tools;
 mod update;
 
-pub(crate) use follow::{Follow, first_of};
+pub(crate) use follow::Follow;
 
 use std::cell::Cell;
 use std::path::PathBuf;
@@ -114,6 +116,8 @@ enum Command {
     Migrate(migrate::Migrate),
     Recover(recover::Recover),
     Test(test::Test),
+    Eval(eval::Eval),
+    Replay(replay::Replay),
     Schema(schema::Schema),
     Fsck(fsck::Fsck),
     Store(store::Store),
@@ -249,6 +253,7 @@ fn dispatch(command: Command, app: &App) -> Result<Exit, Failure> {
         Command::Completions(args) => completions::run(&args, app),
         Command::Prompts(args) => prompts::run(args, app),
         Command::Test(args) => test::run(&args, app),
+        Command::Eval(args) => eval::run(&args, app),
         Command::Bench(args) => match crate::bench::run(&args) {
             Ok(()) => Ok(Exit::Done),
             Err(error) => Err(Failure::failed(format!("bench: {error:#}"))),
@@ -273,6 +278,7 @@ fn dispatch(command: Command, app: &App) -> Result<Exit, Failure> {
         Command::Prune(args) => on_runtime(prune::run(args, app)),
         Command::Migrate(args) => on_runtime(migrate::run(args, app)),
         Command::Recover(args) => on_runtime(recover::run(args, app)),
+        Command::Replay(args) => on_runtime(replay::run(args, app)),
         Command::Fsck(args) => on_runtime(fsck::run(args, app)),
         Command::Store(args) => on_runtime(store::run(args, app)),
         Command::Audit(args) => on_runtime(audit::run(args, app)),

@@ -177,7 +177,7 @@ async fn cost(session: &Session, thread: &ThreadId) -> Result<Cost, Failure> {
 }
 
 /// The graphs that ship.
-fn library() -> Result<GraphSet, Failure> {
+pub(crate) fn library() -> Result<GraphSet, Failure> {
     let compile = |name: &str, text: &str| {
         let checked = graphs::check(&format!("graphs/library/{name}.yaml"), text.as_bytes(), &OpenCatalog);
         checked.map_err(|diagnostics| Failure::diagnostics(&diagnostics))

@@ -12,6 +12,7 @@ use checkpoints::open::{OpenOptions, memory};
 use graphs::{EffectClass, GraphTest};
 use parking_lot::Mutex;
 use runtime::ports::store::Store;
+use runtime::rehearsal::{self, Counted, JumpingClock, People};
 use runtime::{Engine, Start, history};
 use runtime_core::event::{AnswerInput, Edit, Principal};
 use runtime_core::ids::{ThreadId, Timestamp};
@@ -27,12 +28,12 @@ use crate::failure::Failure;
 use crate::graph_files::GraphSet;
 use crate::spawn::{Nursery, SpawnNode};
 use crate::{snapshot, wiring};
-use scripted::{Chance, JumpingClock, ScriptedAgents, ScriptedFunction};
+use scripted::{ScriptedAgents, ScriptedFunction};
 
 /// Longest real time of one test.
 const TEST_TIME_MAX: Duration = Duration::from_secs(60);
-/// Answers and timers that one test goes through.
-const ROUNDS_MAX: usize = 10_000;
+/// When every test begins: 2026-01-01T00:00:00Z.
+const BEGIN: Timestamp = Timestamp(1_767_225_600_000_000);
 
 /// How one test came out.
 #[derive(Debug)]
@@ -98,7 +99,7 @@ async fn play(set: &GraphSet, test: &GraphTest, config: &Config) -> Result<Seen,
 impl Stage {
     async fn new(set: &GraphSet, test: &GraphTest, config: &Config) -> Result<Self, Failure> {
         let store: Arc<dyn Store> = Arc::new(memory(&OpenOptions::default()));
-        let clock = Arc::new(JumpingClock::default());
+        let clock = Arc::new(JumpingClock::starting(BEGIN));
         // Nobody declares effects of scripted tools: the node's own `effect` counts, and what has none only reads.
         let tools = Arc::new(ScriptedTools::from_test(&test.tools, |_| EffectClass::ReadOnly));
         let toolbox: Arc<dyn ToolBox> = tools.clone();
@@ -110,7 +111,7 @@ impl Stage {
         );
         let mut builder = Engine::builder(Arc::clone(&store))
             .clock(clock.clone())
-            .entropy(Arc::new(Chance::default()))
+            .entropy(Arc::new(Counted::default()))
             .policy(wiring::test_policy(config))
             .kind("tool", Arc::new(ToolNode::new(toolbox)))
             .kind("agent", Arc::new(ScriptedAgents::new(&test.agents, agents)))
@@ -145,66 +146,10 @@ impl Stage {
     }
 
     /// Answers what is asked and jumps to what is waited for, until nothing more happens.
-    async fn to_end(&self, mut answers: Answers, who: &Who) -> Result<Seen, Failure> {
-        for _ in 0..ROUNDS_MAX {
-            let state = self.engine.state(&self.thread).await?.unwrap_or_default();
-            let outcome = state.run.as_ref().and_then(|run| run.outcome.clone());
-            let went_on = match outcome {
-                Some(Outcome::Interrupted) => {
-                    self.answer(&mut answers, who, &state.interrupts.into_values().collect::<Vec<_>>()).await?
-                }
-                Some(Outcome::Waiting) => self.jump().await?,
-                _ => false,
-            };
-            if !went_on {
-                break;
-            }
-        }
+    async fn to_end(&self, answers: Answers, who: &Who) -> Result<Seen, Failure> {
+        let mut people = Listed { answers, who };
+        rehearsal::play_on(&self.engine, &self.clock, &self.thread, &mut people).await?;
         self.seen().await
-    }
-
-    async fn answer(&self, answers: &mut Answers, who: &Who, open: &[Interrupt]) -> Result<bool, Failure> {
-        for question in open {
-            if answers.take_silence(question) {
-                return self.expire(question).await;
-            }
-            let Some(answer) = answers.take(question, who) else { continue };
-            // Approver groups belong to an installation, not to a graph's test.
-            let groups =
-                question.approvers.iter().filter_map(|approver| approver.strip_prefix("group:")).map(str::to_owned);
-            let by = Principal { groups: groups.collect(), ..answer.by.clone() };
-            let answer = AnswerInput { by, ..answer };
-            let (reply, _) = self.engine.answer_and_join(&self.thread, vec![answer], Value::Null).await?;
-            if let Some(Err(refusal)) = crate::cli::first_of(reply) {
-                return Err(refusal);
-            }
-            return Ok(true);
-        }
-        Ok(false)
-    }
-
-    /// Nobody answers a question until it is too late.
-    async fn expire(&self, question: &Interrupt) -> Result<bool, Failure> {
-        let deadline = question.expires_at.ok_or_else(|| {
-            Failure::usage(format!(
-                "the test says that `{}` of node `{}` expires, and it never does",
-                question.title, question.node
-            ))
-        })?;
-        self.clock.jump_to(deadline);
-        self.engine.fire_timers().await?;
-        self.engine.join(&self.thread).await?;
-        Ok(true)
-    }
-
-    /// Jumps to the next timer.
-    async fn jump(&self) -> Result<bool, Failure> {
-        let next = self.store.timers(Timestamp(i64::MAX), 1).await?;
-        let Some(next) = next.first() else { return Ok(false) };
-        self.clock.jump_to(next.at);
-        self.engine.fire_timers().await?;
-        self.engine.join(&self.thread).await?;
-        Ok(true)
     }
 
     async fn seen(&self) -> Result<Seen, Failure> {
@@ -229,6 +174,29 @@ impl Stage {
             }
         }
         Ok(seen)
+    }
+}
+
+/// People whose answers a test lists.
+struct Listed<'a> {
+    answers: Answers,
+    who: &'a Who,
+}
+
+impl People for Listed<'_> {
+    fn answer(&mut self, question: &Interrupt) -> Option<(AnswerInput, Option<Timestamp>)> {
+        if self.answers.is_left_open(question) {
+            return None;
+        }
+        let answer = self.answers.take(question, self.who)?;
+        // Approver groups belong to an installation, not to a graph's test.
+        let groups = question.approvers.iter().filter_map(|approver| approver.strip_prefix("group:"));
+        let by = Principal { groups: groups.map(str::to_owned).collect(), ..answer.by.clone() };
+        Some((AnswerInput { by, ..answer }, None))
+    }
+
+    fn lets_expire(&mut self, question: &Interrupt) -> bool {
+        self.answers.take_silence(question)
     }
 }
 

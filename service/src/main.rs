@@ -18,6 +18,7 @@ mod pace;
 mod past;
 mod reference;
 mod remembered;
+mod replay;
 mod snapshot;
 mod spawn;
 mod wiring;

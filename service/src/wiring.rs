@@ -8,7 +8,9 @@ use agents::{AgentNode, Kit, Meaning, Memory, Mind, Notifier};
 use async_trait::async_trait;
 use checkpoints::open::{self, Address, OpenOptions};
 use graphs::{CompiledGraph, GraphDigest};
-use models::{Correction, Embeddings, MaskRules, Masker, ModelsConfig, Ports, PriceTable, Setup, Tiers};
+use models::{
+    Correction, Embeddings, Limits, MaskRules, Masker, ModelsConfig, Ports, PriceTable, Provider, Setup, Tiers,
+};
 use runtime::ports::store::{Store, StoreError};
 use runtime::{Context, Engine, NodeKind};
 use runtime_core::error::{ErrorClass, TaskError};
@@ -265,7 +267,8 @@ impl Minds {
         Self { models: None, prompts: None, memory: None, ..Self::of(config) }
     }
 
-    fn kit(&self) -> Result<Kit, String> {
+    /// What the agents know.
+    pub(crate) fn kit(&self) -> Result<Kit, String> {
         match &self.knowledge {
             Some(files) => files.kit(),
             None => Kit::shipped().map_err(|error| error.to_string()),
@@ -337,6 +340,17 @@ fn setup() -> Result<Setup<'static>, String> {
         ports: Ports::default(),
         key: &models::read_key,
     })
+}
+
+/// The providers of an installation, with their keys read, for whoever stands between them and the agents.
+pub(crate) fn providers(config: &ModelsConfig) -> Result<BTreeMap<String, Arc<dyn Provider>>, String> {
+    let opened = config.providers.iter().map(|(name, provider)| {
+        let limits = Arc::new(Limits::new(provider.requests_per_minute, provider.tokens_per_minute));
+        let key = provider.key_source().map(|source| models::read_key(&source)).transpose();
+        let opened = key.and_then(|key| models::open(name, provider, key, limits, Ports::default()));
+        opened.map(|opened| (name.clone(), opened)).map_err(|why| format!("models: providers.{name}: {why}"))
+    });
+    opened.collect()
 }
 
 /// The prompts of a folder, by name.

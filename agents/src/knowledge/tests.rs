@@ -49,8 +49,11 @@ fn fitting(kind: Kind, error: Option<&str>) -> Vec<String> {
     knowledge.causes.iter().filter(fits).map(|cause| cause.id.clone()).collect()
 }
 
+/// Causes of a missing column, parted by what was delivered.
+const COLUMN: &[&str] = &["column-renamed", "column-dropped", "column-missing-unclear"];
+
 /// Texts of real systems, each with one cause. Two causes may share a text only where required evidence parts them.
-const TEXTS: [(&str, &[&str]); 24] = [
+const TEXTS: [(&str, &[&str]); 33] = [
     (
         "extract: UpstreamTimeout: GET https://x.example/y?date=2013-01-23: no response within 30 s",
         &["upstream-timeout"],
@@ -63,7 +66,22 @@ const TEXTS: [(&str, &[&str]); 24] = [
         "stage: DataQualityError: check not_null(src_flights.carrier) failed for 2013-01-23: 39 of 897 rows",
         &["nulls-in-key-column"],
     ),
-    ("stage: OperationalError: no such column: dep_delay", &["column-renamed", "column-dropped"]),
+    ("stage: OperationalError: no such column: dep_delay", COLUMN),
+    ("stage: OperationalError: no such column: s.dep_delay", COLUMN),
+    ("stage: UndefinedColumn: column \"dep_delay\" does not exist LINE 1: SELECT dep_delay", COLUMN),
+    ("stage: UndefinedColumn: column f.arr_delay does not exist", COLUMN),
+    (
+        "extract: HTTPError: 503 Server Error: Service Unavailable for url: https://x.example/y",
+        &["upstream-unavailable"],
+    ),
+    ("extract: HTTPError: 401 Client Error: Unauthorized for url: https://x.example/y", &["credential-rejected"]),
+    ("extract: HTTPError: HTTP Error 404: Not Found", &["source-file-missing"]),
+    ("stage: TaskTerminated: Process terminated by signal 9 (SIGKILL)", &["out-of-memory"]),
+    ("publish: ConfigurationLimitExceeded: temporary file size exceeds temp_file_limit (10240kB)", &["disk-full"]),
+    (
+        "stage: IntegrityError: cannot store TEXT value in INTEGER column stg_flights.dep_delay",
+        &["value-does-not-fit-type"],
+    ),
     (
         "publish: InsufficientPrivilege: permission denied for table fact_daily_carrier: role etl_writer lacks INSERT",
         &["privilege-revoked", "privilege-never-declared"],

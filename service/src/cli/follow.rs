@@ -272,7 +272,7 @@ impl<'a> Follow<'a> {
 }
 
 /// How the first answer was taken.
-pub(crate) fn first_of(reply: Reply) -> Option<Result<Taken, Failure>> {
+pub(super) fn first_of(reply: Reply) -> Option<Result<Taken, Failure>> {
     match reply {
         Reply::Answered(taken) => taken.into_iter().next().map(|taken| taken.map_err(Failure::from)),
         _ => None,

@@ -1,63 +1,15 @@
-//! Stand-ins for the world of a test: clock, chance, agents and functions.
+//! Stand-ins for the world of a test: agents and functions.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use runtime::ports::clock::{Clock, Entropy};
 use runtime::{Context, NodeKind};
 use runtime_core::error::{ErrorClass, TaskError};
 use runtime_core::event::NodeOutput;
-use runtime_core::ids::Timestamp;
 use serde_json::Value;
 
 use super::Turns;
 use crate::wiring::Agents;
-
-/// When every test begins: 2026-01-01T00:00:00Z.
-const BEGIN_US: i64 = 1_767_225_600_000_000;
-/// Turns that everything else gets before the clock jumps.
-const TURNS_BEFORE_JUMP: usize = 64;
-
-/// A clock that jumps to what is waited for, once nothing else is left to do.
-pub(super) struct JumpingClock(AtomicI64);
-
-impl Default for JumpingClock {
-    fn default() -> Self {
-        Self(AtomicI64::new(BEGIN_US))
-    }
-}
-
-impl JumpingClock {
-    /// Goes forward to a moment.
-    pub(super) fn jump_to(&self, at: Timestamp) {
-        self.0.fetch_max(at.0, Ordering::Relaxed);
-    }
-}
-
-#[async_trait]
-impl Clock for JumpingClock {
-    fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::Relaxed))
-    }
-
-    async fn sleep_until(&self, at: Timestamp) {
-        for _ in 0..TURNS_BEFORE_JUMP {
-            tokio::task::yield_now().await;
-        }
-        self.jump_to(at);
-    }
-}
-
-/// Bits that are the same in every run.
-#[derive(Default)]
-pub(super) struct Chance(AtomicU64);
-
-impl Entropy for Chance {
-    fn bits(&self) -> u128 {
-        u128::from(self.0.fetch_add(1, Ordering::Relaxed)).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
-    }
-}
 
 /// The next of several outputs; the last one again when they are used up. One that is no list is always the same.
 fn next_output(outputs: &Value, turns: &Turns) -> Result<Value, TaskError> {

@@ -2,6 +2,7 @@
 
 mod broken;
 mod demo;
+mod evals;
 mod full_disk;
 mod guard;
 mod http;
