@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::agent::{AgentNode, Specialist};
 use crate::compiled::{Channel, CompiledGraph};
 use crate::digest;
 use crate::node::{
-    AgentNode, ApprovalNode, Band, CachePolicy, ChannelIx, FailNode, GateNode, GraphNode, Kind, MapNode, Node, NodeIx,
-    Output, Route, Routing, SetValue, SpawnNode, Specialist, Target, ToolCall, ToolNode, Verify, WaitNode,
+    ApprovalNode, Band, CachePolicy, ChannelIx, FailNode, GateNode, GraphNode, Kind, MapNode, Node, NodeIx, Output,
+    Route, Routing, SetValue, SpawnNode, Target, ToolCall, ToolNode, Verify, WaitNode,
 };
 use crate::record::Record;
 use crate::resolve::Cx;

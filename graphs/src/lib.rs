@@ -10,6 +10,7 @@
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod agent;
 mod catalog;
 mod checks;
 mod compile;
@@ -39,6 +40,7 @@ mod yaml;
 
 use std::sync::Arc;
 
+pub use agent::{AgentNode, Pattern, Specialist, Tier};
 pub use catalog::{Catalog, OpenCatalog};
 use checks::g001_unreadable_file as g001;
 pub use compiled::{Channel, CompiledGraph, GraphDigest, GraphTest, Limits, Merge, Retention};

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::agent::{Pattern, Tier};
 use crate::compiled::{GraphTest, Limits, Merge, Retention};
 use crate::expr::{Code, Expr, Template};
-use crate::node::{Breaker, Budget, EffectClass, GraphScope, Pattern, RetryPolicy, Tier, Timeout};
+use crate::node::{Breaker, Budget, EffectClass, GraphScope, RetryPolicy, Timeout};
 use crate::schema::Schema;
 use crate::source::Span;
 use crate::yaml::Yaml;

@@ -1,5 +1,6 @@
 //! Node kinds.
 
+use crate::agent::{Pattern, Tier};
 use crate::checks::{
     g005_missing_key as g005, g011_node_kind as g011, g024_bad_name as g024, g031_misplaced_key as g031,
     g032_out_of_range as g032,
@@ -8,7 +9,7 @@ use crate::keys;
 use crate::lower::Lower;
 use crate::lower::fields::{Field, Fields};
 use crate::lower::node::place;
-use crate::node::{EffectClass, GraphScope, Pattern, Tier};
+use crate::node::{EffectClass, GraphScope};
 use crate::source::Span;
 use crate::spec::{
     ApprovalSpec, BandSpec, CallSpec, KindSpec, MapSpec, Name, RoutingSpec, SetSpec, SpawnSpec, SpecialistSpec,
