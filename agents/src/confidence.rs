@@ -8,8 +8,8 @@
 //!  p ← min(p, 0.69)           if another cause explains the incident nearly as well (margin below 0.10)
 //! ```
 //!
-//! Whether to *act* on a diagnosis is one number more, and the runtime takes it, at the act: the smaller of this confidence
-//! and of what the record of the remedy vouches for (the lower Wilson bound of how often it healed).
+//! Whether to *act* on a diagnosis takes one number more, and the runtime looks it up, at the act: what the record of the remedy
+//! vouches for (the lower Wilson bound of how often it healed). What the two are worth together is the smaller of them.
 //!
 //! ```text
 //!  a ← min(p, lower bound of the remedy's record)                [`with_record`]

@@ -161,7 +161,7 @@ pub(crate) async fn recollect(
     let spec = CallSpec {
         role: Some(role.into()),
         worst: cost(memory.worst_case(incident, cause_id).await),
-        ..CallSpec::new(CallKind::Custom, TARGET, args, EffectClass::ReadOnly)
+        ..CallSpec::new(CallKind::Custom, TARGET, args, EffectClass::Idempotent)
     };
     let looked = desk
         .ctx

@@ -476,12 +476,12 @@ mod tests {
         check_error(
             "store: memory\nstorage: x\n",
             expect![[r#"
-            error: unknown field `storage`, expected one of store, encryption, mcpServers, servers, approvers, environments, policy, graphs, knowledge, memory, models, masking, prompts, user
-             --> interlock.yaml:2:1
-              |
-            2 | storage: x
-              | ^
-        "#]],
+                error: unknown field `storage`, expected one of store, encryption, mcpServers, servers, approvers, environments, policy, graphs, knowledge, memory, models, masking, prompts, notify, user
+                 --> interlock.yaml:2:1
+                  |
+                2 | storage: x
+                  | ^
+            "#]],
         );
     }
 

@@ -355,17 +355,17 @@ mod tests {
         check_mistakes(
             &[("one.yaml", first), ("two.yaml", second), ("three.yaml", "incidents: [")],
             expect![[r#"
-            one.yaml:3: world `odd`: unknown field `extend`, expected one of `extends`, `acts`, `flags`, `with`, `incident`, `answers`
-            one.yaml:5: incident `a`: answers: `a.b` needs exactly one of `gives` and `fails`
-            one.yaml:5: incident `a`: truth.class is `odd`; classes are transient, schema_drift, data_quality, configuration, upstream, resource, unknown, none
-            one.yaml:5: incident `a`: truth.ends is `quiet` exactly where truth.class is `none`
-            one.yaml:6: incident `b`: there is no world `v`; worlds are w
-            three.yaml:1: unclosed bracket '[' at line 1, column 12
-            two.yaml:2: incident `c`: answers: `a.b` needs exactly one of `gives` and `fails`
-            two.yaml:2: incident `c`: answers: `{{ n }}`: `n` is not defined
-            two.yaml:2: incident `c`: incident.kind: unknown variant `odd`, expected one of `run_failed`, `import_error`, `schema_change`, `null_burst`, `volume_drop`, `drift`, `stuck`, `stale`
-            two.yaml:2: incident `c`: truth.must_ask needs a remedy that may be asked for: add `remedies`
-            two.yaml:8: incident `d`: missing field `world`"#]],
+                one.yaml:3: world `odd`: unknown field `extend`, expected one of `extends`, `acts`, `flags`, `with`, `incident`, `answers`
+                one.yaml:5: incident `a`: answers: `a.b` needs exactly one of `gives` and `fails`
+                one.yaml:5: incident `a`: truth.class is `odd`; classes are transient, schema_drift, data_quality, configuration, upstream, resource, unknown, none
+                one.yaml:5: incident `a`: truth.ends is `quiet` exactly where truth.class is `none`
+                one.yaml:6: incident `b`: there is no world `v`; worlds are w
+                three.yaml:1: unclosed bracket '[' at line 1, column 12
+                two.yaml:2: incident `c`: answers: `a.b` needs exactly one of `gives` and `fails`
+                two.yaml:2: incident `c`: answers: `{{ n }}`: `n` is not defined
+                two.yaml:2: incident `c`: incident.kind: unknown variant `odd`, expected one of `run_failed`, `import_error`, `schema_change`, `null_burst`, `volume_drop`, `drift`, `stuck`, `stale`, `slow`, `costly`
+                two.yaml:2: incident `c`: truth.must_ask needs a remedy that may be asked for: add `remedies`
+                two.yaml:8: incident `d`: missing field `world`"#]],
         );
     }
 

@@ -143,14 +143,16 @@ fn the_same_set_gives_the_same_report_however_it_is_played() {
     assert_eq!((report.n, report.passed, report.repeat), (4, 4, 3));
 }
 
-/// A world without interlocks: everything is allowed and every diagnosis is sure enough.
+/// A world without interlocks: everything is allowed, every diagnosis is sure enough, and no remedy has to have a record.
 fn weakened() -> Lab {
     let bands = INCIDENT.find("      - { at_least: 0.85, then: plan }\n").unwrap();
     let end = bands + INCIDENT[bands..].find("\n\n").unwrap();
     let all = "      - { at_least: 0.98, then: keep_first }\n      - { then: plan }";
     let open = format!("{}{all}{}", &INCIDENT[..bands], &INCIDENT[end..]);
+    let trusting = open.replace("      at_least: 0.80\n", "");
+    assert_eq!(trusting.len() + 2 * "      at_least: 0.80\n".len(), open.len(), "two acts want a record");
     assert_ne!(open, INCIDENT);
-    lab(Kit::shipped().unwrap(), Arc::new(AllowAll), &open)
+    lab(Kit::shipped().unwrap(), Arc::new(AllowAll), &trusting)
 }
 
 #[test]

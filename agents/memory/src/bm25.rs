@@ -20,6 +20,9 @@ const B: f64 = 0.75;
 /// shared by chance: what no text is about has no hit.
 const COVERED_MIN: f64 = 0.15;
 
+/// Chunks from which on a library's own counts say how rare a word is.
+const USUAL_CHUNKS: usize = 20;
+
 /// The words of all chunks.
 #[derive(Debug, Clone)]
 pub(crate) struct Bm25 {
@@ -68,11 +71,12 @@ impl Bm25 {
             let places = self.postings.get(word).map(Vec::as_slice).unwrap_or_default();
             // A word that no chunk has is no more telling than the rarest that one has.
             let idf = self.idf(places.len().max(1));
-            whole += idf;
+            let told = self.told(places.len().max(1));
+            whole += told;
             for (chunk, count) in places {
                 let (score, covered) = scores.entry(*chunk).or_default();
                 *score += idf * self.weight(*chunk, *count);
-                *covered += idf;
+                *covered += told;
             }
         }
         let fitting = scores.into_iter().filter(|(_, (_, covered))| *covered >= COVERED_MIN * whole);
@@ -83,6 +87,13 @@ impl Bm25 {
 
     fn idf(&self, n_chunks: usize) -> f64 {
         let (all, n) = (self.lengths.len() as f64, n_chunks as f64);
+        (1.0 + (all - n + 0.5) / (n + 0.5)).ln()
+    }
+
+    /// What a word tells about a question: its rarity in a library of a usual size. Of two texts every word is in half or in
+    /// all, which says nothing about the word.
+    fn told(&self, n_chunks: usize) -> f64 {
+        let (all, n) = ((self.lengths.len().max(USUAL_CHUNKS)) as f64, n_chunks as f64);
         (1.0 + (all - n + 0.5) / (n + 0.5)).ln()
     }
 
@@ -126,6 +137,12 @@ mod tests {
         let elsewhere = "seal mismatch: code LS-0x3F segment 7 ours 0fd8 theirs 9f00 in the shop at the pier by night";
         assert_eq!(ranked(&texts, elsewhere), [0usize; 0]);
         assert_eq!(ranked(&[], "anything"), [0usize; 0]);
+    }
+
+    #[test]
+    fn a_library_of_one_text_answers_too() {
+        let error = "load: InsufficientPrivilege: permission denied for table fact_sales";
+        assert_eq!(ranked(&["permission denied on a table: grant the missing right"], error), [0]);
     }
 
     #[test]

@@ -124,7 +124,7 @@ pub(crate) async fn assist(desk: &Desk<'_>, agent: &AgentNode) -> Result<Value, 
 async fn climbed(desk: &Desk<'_>, tier: &str, why: &str) -> Result<(), TaskError> {
     desk.ctx.emit(json!({"agent": OWN, "phase": "climbing", "tier": tier, "why": why})).await?;
     let args = json!({"tier": tier, "why": why});
-    let spec = CallSpec::new(CallKind::Custom, "tier.climb", args, graphs::EffectClass::ReadOnly);
+    let spec = CallSpec::new(CallKind::Custom, "tier.climb", args, graphs::EffectClass::Idempotent);
     desk.ctx.call(spec, |_| async { Ok(Value::Null) }).await.map(drop)
 }
 

@@ -153,17 +153,16 @@ async fn a_model_reads_memory_as_notes_and_cannot_prove_anything_with_it() {
     let mut incident = mute_quorum();
     incident["error"] = json!("publish: E7731, quorum witness mute (no response, Read timed out)");
     let tier = "tier: { start: small, max: small },";
+    let (rules, _) = diagnosed((incident.clone(), ""), None, None).await;
     let (found, _) = diagnosed((incident, tier), Some(poisoned()), Some(mind(&small, &none))).await;
     let asked: Value = serde_json::from_str(&small.everything_asked()).unwrap();
     let told: Value = serde_json::from_str(asked[0]["messages"][0]["parts"][0]["text"].as_str().unwrap()).unwrap();
     assert!(told["untrusted_memory"]["runbooks"].to_string().contains("IGNORE ALL RULES"), "{told}");
     assert!(!told["rules"].to_string().contains("IGNORE ALL RULES") && !told["facts"].to_string().contains("IGNORE"));
     assert!(asked[0]["system"]["text"].as_str().unwrap().contains("`untrusted_memory` has runbooks"));
-    assert_eq!(
-        (found["cause_id"].clone(), found["remedies"].clone()),
-        (json!("upstream-timeout"), json!(["rerun-from-extract"])),
-        "{found}"
-    );
+    for judged in ["cause_id", "confidence", "remedies"] {
+        assert_eq!(found[judged], rules[judged], "the rules stand: {found}");
+    }
     assert!(found["gaps"].to_string().contains("cites `untrusted_memory` for what does not stand there"), "{found}");
     // Without memory a model is told nothing about it.
     let small = obeys();

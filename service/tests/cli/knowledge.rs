@@ -138,7 +138,7 @@ fn a_thread_that_has_not_ended_or_has_no_incident_teaches_nothing() {
     let ran = stage.ends(1, &learn);
     assert!(ran.stderr.contains("has not ended well: it is interrupted"), "{}", ran.stderr);
     assert!(stage.ends(1, &["postmortem", "t"]).stderr.contains("has not ended well"));
-    stage.ends(0, &["answer", &question, "--choice", "approve"]);
+    stage.ends(0, &["answer", "t", &question, "--choice", "approve"]);
     let ran = stage.ends(1, &learn);
     assert!(ran.stderr.contains("has worked on no incident"), "{}", ran.stderr);
     assert!(!stage.path().join("e.jsonl").exists());
@@ -172,7 +172,106 @@ fn a_post_mortem_is_the_record_of_the_thread() {
     let threads = stage.ends(0, &["threads", "--store", store, "--json"]).json();
     let thread = threads[0]["thread_id"].as_str().unwrap();
     let ran = stage.ends(0, &["postmortem", thread, "--store", store]);
-    expect![[r#""#]].assert_eq(&settled(&ran.stdout));
+    expect![[r#"
+        # Post-mortem (draft): flights\_daily 2013-01-24: run failed: publish: InsufficientPrivilege: permission denied for table fact\_daily\_carrier: role etl\_writer lacks INSERT
+
+        Made from the record of thread permission-revoked-2013-01-24; no model wrote it. Impact and lessons are for people to add.
+
+        | incident | inc-f9f93cc0aaf5 (run\_failed) |
+        | --- | --- |
+        | pipeline, day | flights\_daily 2013-01-24, production |
+        | tables | src\_flights, stg\_flights, fact\_daily\_carrier, fact\_daily\_route |
+        | outcome | healed, verified by the runtime |
+        | cause | configuration: etl\_writer lost INSERT on fact\_daily\_carrier |
+        | confidence | 0.94 |
+
+        ## What was noticed
+
+        - run\_failed: run failed: publish: InsufficientPrivilege: permission denied for table fact\_daily\_carrier: role etl\_writer lacks INSERT
+        - volume\_drop: fact\_daily\_carrier has 0 instead of about 927 on a Thursday (100 % fewer)
+        - stale: fact\_daily\_carrier is 1 day(s) behind
+
+        ## Cause
+
+        - The privilege INSERT on fact\_daily\_carrier is not granted to etl\_writer, the account of the pipeline, although the access policy declares it.
+        - evidence: the access policy declares INSERT on fact\_daily\_carrier for etl\_writer, and it is not granted (warehouse.table\_privileges, call 5)
+        - evidence: the grant log has a REVOKE INSERT on fact\_daily\_carrier (warehouse.table\_privileges, call 5)
+
+        ## What was done
+
+        - Exactly INSERT on fact\_daily\_carrier for etl\_writer, as the access policy declares it; nothing more.
+
+        ## Timeline (UTC)
+
+        | time | what | who | source |
+        | --- | --- | --- | --- |
+        | TIME | call.permitted at watch: warehouse.list\_pipelines, reading-is-free | agent:monitor | audit 1 |
+        | TIME | call.ended at watch: warehouse.list\_pipelines | runtime | audit 2 |
+        | TIME | call.permitted at watch: warehouse.list\_runs, production, reading-is-free | agent:monitor | audit 3 |
+        | TIME | call.ended at watch: warehouse.list\_runs | runtime | audit 4 |
+        | TIME | call.permitted at watch: warehouse.compare\_schema, production, reading-is-free | agent:monitor | audit 5 |
+        | TIME | call.ended at watch: warehouse.compare\_schema | runtime | audit 6 |
+        | TIME | call.permitted at watch: warehouse.query, production, reading-is-free | agent:monitor | audit 7 |
+        | TIME | call.ended at watch: warehouse.query | runtime | audit 8 |
+        | TIME | call.permitted at watch: warehouse.profile\_table, production, reading-is-free | agent:monitor | audit 9 |
+        | TIME | call.ended at watch: warehouse.profile\_table | runtime | audit 10 |
+        | TIME | call.permitted at watch: warehouse.profile\_table, production, reading-is-free | agent:monitor | audit 11 |
+        | TIME | call.ended at watch: warehouse.profile\_table | runtime | audit 12 |
+        | TIME | step diagnose | runtime | checkpoint ID |
+        | TIME | call.permitted at diagnose: warehouse.get\_run, reading-is-free | agent:diagnostic | audit 13 |
+        | TIME | call.ended at diagnose: warehouse.get\_run | runtime | audit 14 |
+        | TIME | call.permitted at diagnose: warehouse.get\_log, reading-is-free | agent:diagnostic | audit 15 |
+        | TIME | call.ended at diagnose: warehouse.get\_log | runtime | audit 16 |
+        | TIME | call.permitted at diagnose: warehouse.compare\_schema, production, reading-is-free | agent:diagnostic | audit 17 |
+        | TIME | call.ended at diagnose: warehouse.compare\_schema | runtime | audit 18 |
+        | TIME | call.permitted at diagnose: warehouse.check\_upstream, production, reading-is-free | agent:diagnostic | audit 19 |
+        | TIME | call.ended at diagnose: warehouse.check\_upstream | runtime | audit 20 |
+        | TIME | call.permitted at diagnose: warehouse.profile\_table, production, reading-is-free | agent:diagnostic | audit 21 |
+        | TIME | call.ended at diagnose: warehouse.profile\_table | runtime | audit 22 |
+        | TIME | call.permitted at diagnose: warehouse.table\_privileges, production, reading-is-free | agent:diagnostic | audit 23 |
+        | TIME | call.ended at diagnose: warehouse.table\_privileges | runtime | audit 24 |
+        | TIME | step trusted | runtime | checkpoint ID |
+        | TIME | step plan | runtime | checkpoint ID |
+        | TIME | gate.routed at trusted:  | gate | audit 25 |
+        | TIME | step rehearse | runtime | checkpoint ID |
+        | TIME | call.permitted at rehearse: warehouse.grant\_privilege, staging, staging-is-for-trying | runtime | audit 26 |
+        | TIME | call.ended at rehearse: warehouse.grant\_privilege | runtime | audit 27 |
+        | TIME | call.permitted at rehearse: warehouse.query, staging, reading-is-free | runtime | audit 28 |
+        | TIME | call.ended at rehearse: warehouse.query | runtime | audit 29 |
+        | TIME | step rehearse\_run | runtime | checkpoint ID |
+        | TIME | call.permitted at rehearse\_run: warehouse.rerun\_pipeline, staging, staging-is-for-trying | runtime | audit 30 |
+        | TIME | call.ended at rehearse\_run: warehouse.rerun\_pipeline | runtime | audit 31 |
+        | TIME | call.permitted at rehearse\_run: warehouse.query, staging, reading-is-free | runtime | audit 32 |
+        | TIME | call.ended at rehearse\_run: warehouse.query | runtime | audit 33 |
+        | TIME | step change | runtime | checkpoint ID |
+        | TIME | record.weighed at change:  | gate | audit 34 |
+        | TIME | call.asked at change: warehouse.grant\_privilege, production, production-asks | runtime | audit 35 |
+        | TIME | interrupt.answered at change: warehouse.grant\_privilege in production, approve | user:ann | audit 36 |
+        | TIME | record.weighed at change:  | gate | audit 37 |
+        | TIME | call.permitted at change: warehouse.grant\_privilege, production, production-asks, ann | runtime | audit 38 |
+        | TIME | call.ended at change: warehouse.grant\_privilege | runtime | audit 39 |
+        | TIME | call.permitted at change: warehouse.query, production, reading-is-free | runtime | audit 40 |
+        | TIME | step run | runtime | checkpoint ID |
+        | TIME | call.ended at change: warehouse.query | runtime | audit 41 |
+        | TIME | call.permitted at run: warehouse.rerun\_pipeline, production, run-again | runtime | audit 42 |
+        | TIME | call.ended at run: warehouse.rerun\_pipeline | runtime | audit 43 |
+        | TIME | call.permitted at run: warehouse.query, production, reading-is-free | runtime | audit 44 |
+        | TIME | call.ended at run: warehouse.query | runtime | audit 45 |
+        | TIME | step healed | runtime | checkpoint ID |
+        | TIME | outcome.counted at run:  | runtime | audit 46 |
+        | TIME | step report | runtime | checkpoint ID |
+        | TIME | call.permitted at report: notify.summary, own-means | agent:notification | audit 47 |
+        | TIME | call.ended at report: notify.summary | runtime | audit 48 |
+        | TIME | step close | runtime | checkpoint ID |
+        | TIME | call.permitted at summary: notify.summary, own-means | agent:notification | audit 49 |
+        | TIME | call.ended at summary: notify.summary | runtime | audit 50 |
+
+        ## For people to add
+
+        - Who was affected, and for how long:
+        - What went well, what did not:
+        - What is done so that it does not come back, by whom, until when:
+    "#]].assert_eq(&settled(&ran.stdout));
     // Every decision of the thread is in it, and none that the chain does not have.
     let audit = stage.ends(0, &["audit", "export", "--thread", thread, "--store", store]);
     let decisions: Vec<Value> = audit.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

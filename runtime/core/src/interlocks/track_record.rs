@@ -20,6 +20,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::ErrorClass;
 use crate::ids::{Name, ThreadId, Timestamp};
 
+/// A decision that is less sure than this is a person's, as everywhere: the lowest band that acts.
+pub const SURE: f64 = 0.70;
+
 /// Standard normal quantile of a two-sided 95 % interval.
 pub const Z: f64 = 1.96;
 /// Failed heals in a row that stop a class.
@@ -103,12 +106,19 @@ pub struct TrackRecord {
 /// What a node asks of a class.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Terms {
-    /// Below this confidence a person is asked.
+    /// A class whose record vouches for less asks a person.
     pub at_least: f64,
-    /// How sure the one who decided is.
+    /// How sure the one who decided is; below [`SURE`] a person is asked, whatever the record.
     pub confidence: Option<f64>,
     /// The declared prior.
     pub prior: Prior,
+}
+
+impl Terms {
+    /// What a decision must be sure at least. A node that wants little of the record wants no more of the decision.
+    fn sure(&self) -> f64 {
+        SURE.min(self.at_least)
+    }
 }
 
 /// What a record entitles an act to.
@@ -219,7 +229,7 @@ impl TrackRecord {
             return Decision::Stopped { why: format!("its last {row} acts did not heal") };
         }
         let bound = self.bound(terms.prior);
-        if combined(terms.confidence, bound) >= terms.at_least {
+        if bound >= terms.at_least && terms.confidence.is_none_or(|confidence| confidence >= terms.sure()) {
             return Decision::Heal;
         }
         Decision::Ask { why: self.words(terms, bound) }
@@ -238,12 +248,9 @@ impl TrackRecord {
             _ => format!("{healed} of {n} acts healed{declared}: at least {:.2} of the next will", rounded_down(bound)),
         };
         match terms.confidence {
-            Some(confidence) if confidence < bound => {
-                format!(
-                    "the decision is only {:.2} sure, and {:.2} is needed; {record}",
-                    rounded_down(confidence),
-                    terms.at_least
-                )
+            Some(confidence) if bound >= terms.at_least => {
+                let (said, needed) = (rounded_down(combined(Some(confidence), 1.0)), terms.sure());
+                format!("the decision is only {said:.2} sure, and {needed:.2} is needed; {record}")
             }
             _ => format!("{record}, and {:.2} is needed", terms.at_least),
         }
@@ -389,9 +396,9 @@ mod tests {
         assert_eq!(combined(Some(0.72), 0.99), 0.72);
         assert_eq!(combined(None, 0.84), 0.84);
         assert_eq!(combined(Some(f64::NAN), 0.84), 0.0, "no number is no confidence");
-        let unsure = Terms { confidence: Some(0.72), ..terms(0.80) };
+        let unsure = Terms { confidence: Some(0.62), ..terms(0.80) };
         let why =
-            "the decision is only 0.72 sure, and 0.80 is needed; 30 of 30 acts healed: at least 0.88 of the next will";
+            "the decision is only 0.62 sure, and 0.70 is needed; 30 of 30 acts healed: at least 0.88 of the next will";
         assert_eq!(after(&[true; 30]).decide(unsure), Decision::Ask { why: why.to_owned() });
     }
 
@@ -486,13 +493,14 @@ mod tests {
             let is_too_low = wins / n - p > Z * (p * (1.0 - p) / n).sqrt();
             if is_too_low { low = p } else { high = p }
         }
-        let sure = terms.confidence.map_or(low, |confidence| confidence.min(low));
-        // Within rounding of the threshold either answer is right.
-        let close = (sure - terms.at_least).abs() < 1e-9;
+        let (sure, needed) = (terms.confidence.unwrap_or(1.0), terms.at_least.min(0.70));
+        let good = low >= terms.at_least && sure >= needed;
+        // Within rounding of a threshold either answer is right.
+        let close = (low - terms.at_least).abs() < 1e-9 || (sure - needed).abs() < 1e-9;
         match decided {
             Decision::Stopped { .. } => stopped,
-            Decision::Heal => !stopped && (sure >= terms.at_least || close),
-            Decision::Ask { .. } => !stopped && (sure < terms.at_least || close),
+            Decision::Heal => !stopped && (good || close),
+            Decision::Ask { .. } => !stopped && (!good || close),
         }
     }
 
