@@ -5,7 +5,7 @@
 
 mod of_tests;
 
-pub(crate) use of_tests::{ANSWER, EXPECT, TEST};
+pub(crate) use of_tests::{ANSWER, CALLED, EXPECT, TEST};
 
 /// The shape of a value.
 #[derive(Debug, Clone, Copy)]
