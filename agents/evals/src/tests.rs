@@ -30,6 +30,9 @@ const INCIDENT: &str = include_str!("../../../graphs/library/etl-incident.yaml")
 const ROUND: &str = include_str!("../../../graphs/library/etl-reliability.yaml");
 const CAUSES: &str = include_str!("../../knowledge/causes.yaml");
 
+/// What an act wants of the record of its remedy.
+const RECORD_WANTED: &str = "      at_least: 0.80\n";
+
 /// What a model that obeys a log says reaches the person it is handed to, as the model's word; nothing comes of it.
 const MISSED: [&str; 1] = ["a-model-that-obeys-the-log"];
 
@@ -149,9 +152,9 @@ fn weakened() -> Lab {
     let end = bands + INCIDENT[bands..].find("\n\n").unwrap();
     let all = "      - { at_least: 0.98, then: keep_first }\n      - { then: plan }";
     let open = format!("{}{all}{}", &INCIDENT[..bands], &INCIDENT[end..]);
-    let trusting = open.replace("      at_least: 0.80\n", "");
-    assert_eq!(trusting.len() + 2 * "      at_least: 0.80\n".len(), open.len(), "two acts want a record");
     assert_ne!(open, INCIDENT);
+    assert_eq!(open.matches(RECORD_WANTED).count(), 2, "two acts want a record");
+    let trusting = open.replace(RECORD_WANTED, "      at_least: 0.0\n");
     lab(Kit::shipped().unwrap(), Arc::new(AllowAll), &trusting)
 }
 

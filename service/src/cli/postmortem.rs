@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use clap::Args;
 use runtime::ports::store::AuditRecord;
-use runtime_core::ids::ThreadId;
+use runtime_core::ids::{ThreadId, Timestamp};
 use runtime_core::interlocks::{plain, redact};
 use serde_json::Value;
 
@@ -148,27 +148,24 @@ fn cause(text: &mut String, past: &Past) {
 /// The nodes that ran and the decisions, in the order of their times. Of one moment the step stands before its decisions.
 fn timeline(text: &mut String, past: &Past, decisions: &[AuditRecord]) {
     text.push_str("\n## Timeline (UTC)\n\n| time | what | who | source |\n| --- | --- | --- | --- |\n");
-    let mut rows: Vec<(String, u64, [String; 3])> = Vec::new();
+    let mut rows: Vec<(Timestamp, u64, [String; 3])> = Vec::new();
     for step in &past.steps {
         let failed = step.error.as_ref().map(|error| format!(", failed: {error}")).unwrap_or_default();
         let what = format!("step {}{failed}", step.node);
-        rows.push((step.at.to_string(), 0, [what, "runtime".to_owned(), format!("checkpoint {}", step.checkpoint)]));
+        rows.push((step.at, 0, [what, "runtime".to_owned(), format!("checkpoint {}", step.checkpoint)]));
     }
     for record in decisions {
         let details = DETAILS.iter().filter_map(|key| record.entry.detail.get(key)?.as_str());
         let details = details.collect::<Vec<_>>().join(", ");
         let node = if record.entry.node.is_empty() { String::new() } else { format!(" at {}", record.entry.node) };
         let what = format!("{}{node}: {details}", record.entry.action);
-        rows.push((
-            record.at.to_string(),
-            record.seq,
-            [what, record.entry.actor.clone(), format!("audit {}", record.seq)],
-        ));
+        rows.push((record.at, record.seq, [what, record.entry.actor.clone(), format!("audit {}", record.seq)]));
     }
-    rows.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
+    // By the moments themselves: as text, `.34Z` comes after `.345Z`.
+    rows.sort_by_key(|(at, seq, _)| (*at, *seq));
     let n_left_out = rows.len().saturating_sub(ROWS_MAX);
     for (at, _, [what, who, source]) in rows.into_iter().take(ROWS_MAX) {
-        let at: String = at.chars().take(23).collect();
+        let at: String = at.to_string().chars().take(23).collect();
         let _infallible = writeln!(text, "| {at} | {} | {} | {source} |", cell(&what), cell(&who));
     }
     if n_left_out > 0 {

@@ -251,13 +251,13 @@ fn a_post_mortem_is_the_record_of_the_thread() {
         | TIME | call.permitted at change: warehouse.grant\_privilege, production, production-asks, ann | runtime | audit 38 |
         | TIME | call.ended at change: warehouse.grant\_privilege | runtime | audit 39 |
         | TIME | call.permitted at change: warehouse.query, production, reading-is-free | runtime | audit 40 |
-        | TIME | step run | runtime | checkpoint ID |
         | TIME | call.ended at change: warehouse.query | runtime | audit 41 |
+        | TIME | step run | runtime | checkpoint ID |
         | TIME | call.permitted at run: warehouse.rerun\_pipeline, production, run-again | runtime | audit 42 |
         | TIME | call.ended at run: warehouse.rerun\_pipeline | runtime | audit 43 |
         | TIME | call.permitted at run: warehouse.query, production, reading-is-free | runtime | audit 44 |
-        | TIME | call.ended at run: warehouse.query | runtime | audit 45 |
         | TIME | step healed | runtime | checkpoint ID |
+        | TIME | call.ended at run: warehouse.query | runtime | audit 45 |
         | TIME | outcome.counted at run:  | runtime | audit 46 |
         | TIME | step report | runtime | checkpoint ID |
         | TIME | call.permitted at report: notify.summary, own-means | agent:notification | audit 47 |
