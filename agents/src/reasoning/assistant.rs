@@ -196,7 +196,7 @@ impl<'a> Assistant<'a> {
     /// A prompt with the form of its answer. One that is not there is a mistake of the installation and no weakness of the model.
     fn system(&self, prompt: &str, form: &Value) -> Result<String, Stopped> {
         let text = self.mind.prompt(prompt).map_err(Stopped::Task)?;
-        render_text("prompt", text, &json!({"form": form.to_string()})).map_err(Stopped::Task)
+        render_text("prompt", text, &json!({"form": form.to_string(), "remembers": false})).map_err(Stopped::Task)
     }
 
     /// The answer to what is asked, in the form of the channel.

@@ -172,6 +172,8 @@ fn own_prompts_are_shown_beside_those_that_ship() {
     assert_eq!((code, of("critic")["source"].as_str()), (1, Some("own, instead of the shipped one")), "{out}");
     assert_ne!(of("critic")["version"], of("critic")["shipped_version"]);
     assert_eq!((of("planner")["source"].as_str(), of("planner")["problem"].clone()), (Some("shipped"), Value::Null));
+    let broken: Vec<&Value> = listed.as_array().unwrap().iter().filter(|prompt| !prompt["problem"].is_null()).collect();
+    assert_eq!(broken.len(), 1, "those that ship render: {out}");
     assert!(of("owner")["problem"].as_str().unwrap().contains("table"), "{out}");
     let (code, _, err) = run(&stage, &["prompts", "show", "crtic"]);
     assert!(code == 1 && err.contains("prompts are assistant, critic"), "{err}");
