@@ -8,7 +8,6 @@
 //! Every read goes through the journal with the agent's role, limited to the tools its node names. No agent changes
 //! anything. What they know is declared in `knowledge/*.yaml` and read into a [`Kit`].
 
-pub mod calibration;
 pub mod confidence;
 mod declared;
 mod desk;

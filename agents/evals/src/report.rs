@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use agents::calibration::{Bin, Forecast, brier, reliability};
+use runtime_core::interlocks::calibration::{self, Calibration};
 use serde::{Deserialize, Serialize};
 
 use crate::golden::{Ending, UNKNOWN};
@@ -127,7 +127,7 @@ impl Report {
     pub fn of(set: &str, configuration: &str, repeat: usize, rows: Vec<Row>) -> Self {
         let n_rows = rows.len();
         let count = |holds: fn(&Row) -> bool| rows.iter().filter(|row| holds(row)).count();
-        let forecasts: Vec<Forecast> = rows.iter().filter_map(forecast).collect();
+        let calibration = Calibration::of(rows.iter().filter_map(forecast));
         let to_heal = |row: &&Row| row.ends.0 == Ending::Healed;
         let healed = rows.iter().filter(to_heal).filter(|row| row.ends.1 == Ending::Healed).count();
         let mut passes: BTreeMap<&str, bool> = BTreeMap::new();
@@ -152,8 +152,8 @@ impl Report {
             calls: Spread::of(rows.iter().map(|row| row.calls as f64)),
             usd: Spread::of(rows.iter().map(|row| row.usd)),
             seconds: Spread::of(rows.iter().map(|row| row.seconds)),
-            brier: brier(&forecasts),
-            reliability: reliability(&forecasts),
+            brier: (calibration.n > 0).then_some(calibration.brier),
+            reliability: calibration.bins.iter().filter(|bin| bin.n > 0).map(Bin::of).collect(),
             rows,
         }
     }
@@ -164,10 +164,31 @@ impl Report {
     }
 }
 
+/// Diagnoses of about the same confidence.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Bin {
+    /// Lowest confidence.
+    pub from: f64,
+    /// Confidence below which they are; the last bin holds 1 as well.
+    pub to: f64,
+    /// How many there are.
+    pub n: u32,
+    /// How sure they were on average.
+    pub confidence: f64,
+    /// Share that was right.
+    pub right: f64,
+}
+
+impl Bin {
+    fn of(bin: &calibration::Bin) -> Self {
+        Self { from: bin.from, to: bin.to, n: bin.n, confidence: bin.said, right: bin.came }
+    }
+}
+
 /// "Unknown" is no claim that could be right: it has no forecast.
-fn forecast(row: &Row) -> Option<Forecast> {
+fn forecast(row: &Row) -> Option<(f64, bool)> {
     let confidence = row.confidence.filter(|_| row.cause.1 != UNKNOWN)?;
-    Some(Forecast { confidence, right: row.cause.0 == row.cause.1 })
+    Some((confidence, row.cause.0 == row.cause.1))
 }
 
 fn classes(rows: &[Row]) -> Vec<ClassLine> {

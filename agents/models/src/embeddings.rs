@@ -157,17 +157,7 @@ impl Embeddings {
         let message = Message { role: Role::User, parts, cache: false };
         let asked = ModelRequest { messages: vec![message], ..ModelRequest::of_text("", 1) };
         let clean = |text: &str| cleaned(text, self.link.key.as_ref(), &asked);
-        ModelError {
-            class: fault.class,
-            provider: self.provider.clone(),
-            model: self.model.clone(),
-            request_id: fault.request_id.filter(|id| clean(id) == *id),
-            status: fault.status,
-            detail: clean(&fault.detail),
-            retry_after_ms: fault.retry_after.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
-            spent: fault.spent,
-            tries,
-        }
+        fault.told((&self.provider, &self.model), &clean, tries)
     }
 }
 

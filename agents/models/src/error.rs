@@ -191,6 +191,27 @@ impl Fault {
         Self { class, detail: detail.into(), spent, retry_after: None, status: None, request_id: None }
     }
 
+    /// The error as callers see it: `clean` takes key and prompt out of what the provider of `(provider, model)` said.
+    pub(crate) fn told(
+        self,
+        (provider, model): (&str, &str),
+        clean: &dyn Fn(&str) -> String,
+        tries: u32,
+    ) -> ModelError {
+        ModelError {
+            class: self.class,
+            provider: provider.to_owned(),
+            model: model.to_owned(),
+            // A name that carries the key or the prompt is not the provider's.
+            request_id: self.request_id.filter(|id| clean(id) == *id),
+            status: self.status,
+            detail: clean(&self.detail),
+            retry_after_ms: self.retry_after.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+            spent: self.spent,
+            tries,
+        }
+    }
+
     /// An answer that cannot be read: it was made, so it may have been billed.
     pub(crate) fn malformed(detail: impl Into<String>) -> Self {
         Self::new(ErrorClass::MalformedAnswer, Spent::Unknown, detail)

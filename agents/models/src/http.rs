@@ -239,18 +239,7 @@ impl HttpProvider {
 
     fn error(&self, request: &ModelRequest, fault: Fault, tries: u32) -> ModelError {
         let clean = |text: &str| cleaned(text, self.link.key.as_ref(), request);
-        ModelError {
-            class: fault.class,
-            provider: self.name.clone(),
-            model: request.model.clone(),
-            // A name that carries the key or the prompt is not the provider's.
-            request_id: fault.request_id.filter(|id| clean(id) == *id),
-            status: fault.status,
-            detail: clean(&fault.detail),
-            retry_after_ms: fault.retry_after.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
-            spent: fault.spent,
-            tries,
-        }
+        fault.told((&self.name, &request.model), &clean, tries)
     }
 
     /// The pause before another try: only when the failed one has certainly cost nothing.

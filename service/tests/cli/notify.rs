@@ -1,11 +1,12 @@
 //! Notices through channels: previews, a test of each, and an incident told to a server that the program does not know.
 
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::Write as _;
+use std::net::TcpListener;
 use std::sync::mpsc;
 
 use serde_json::{Value, json};
 
+use super::models::read;
 use super::stage::{Ran, Stage};
 
 const SECRET: (&str, &str) = ("TEST_HOOK_SECRET", "a-secret-that-nobody-may-see");
@@ -25,22 +26,6 @@ fn receiver(answers: Vec<&'static str>) -> (String, mpsc::Receiver<(String, Valu
         }
     });
     (url, told)
-}
-
-fn read(stream: &mut TcpStream) -> (String, Value) {
-    let mut bytes = Vec::new();
-    let mut piece = [0; 4096];
-    loop {
-        let n = stream.read(&mut piece).unwrap();
-        bytes.extend_from_slice(&piece[..n]);
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let length =
-            head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ").map(str::to_owned));
-        if body.len() >= length.unwrap().parse::<usize>().unwrap() {
-            return (head.to_owned(), serde_json::from_str(body).unwrap());
-        }
-    }
 }
 
 /// As `Stage::run`, with the secret in the environment.
