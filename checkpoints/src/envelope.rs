@@ -114,8 +114,18 @@ impl Sealer {
     /// The stored form of `body` under `key`.
     pub fn seal(&self, key: &[u8], body: &[u8]) -> Vec<u8> {
         let packed = if self.compression == Compression::Zstd { compress(body) } else { None };
-        let zstd = if packed.is_some() { ZSTD } else { 0 };
-        let content = packed.as_deref().unwrap_or(body);
+        match packed {
+            Some(packed) => self.wrap(key, ZSTD, &packed),
+            None => self.seal_as_it_is(key, body),
+        }
+    }
+
+    /// The stored form of `body` under `key`, never packed.
+    pub fn seal_as_it_is(&self, key: &[u8], body: &[u8]) -> Vec<u8> {
+        self.wrap(key, 0, body)
+    }
+
+    fn wrap(&self, key: &[u8], zstd: u8, content: &[u8]) -> Vec<u8> {
         let Some(keys) = &self.keys else {
             let mut res = Vec::with_capacity(HEADER_LEN + content.len() + CHECKSUM_LEN);
             res.extend([ENVELOPE_VERSION, zstd]);

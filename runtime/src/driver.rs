@@ -29,6 +29,10 @@ pub(crate) const REQUESTS_MAX: usize = 256;
 /// Events handled in a row before other threads get their turn.
 const BURST_MAX: u32 = 256;
 
+/// How long the trace of calls that only read waits for more of its kind, so that an agent that looks around quickly does not
+/// pay for a commit at every look. In microseconds.
+const LINGER_US: i64 = 2_000;
+
 /// What the engine asks of a thread's driver.
 pub(crate) enum Request {
     /// A command for the run, with who follows what it starts: one request, so that the driver cannot park in between.
@@ -89,6 +93,8 @@ pub(crate) struct Driver {
     aborts: BTreeMap<TaskId, (Token, Option<AbortHandle>)>,
     lookups: FuturesUnordered<BoxFuture<'static, Event>>,
     commit: Option<BoxFuture<'static, Result<Seq, StoreError>>>,
+    /// Until when what waits to be written may wait for more, and the end of that time.
+    lingers: Option<(Timestamp, BoxFuture<'static, ()>)>,
     timers: BTreeSet<(Timestamp, LiveTimer)>,
     replies: BTreeMap<RequestId, oneshot::Sender<Result<Reply, EngineFault>>>,
     next_request: u64,
@@ -118,6 +124,7 @@ impl Driver {
             aborts: BTreeMap::new(),
             lookups: FuturesUnordered::new(),
             commit: None,
+            lingers: None,
             timers: BTreeSet::new(),
             replies: BTreeMap::new(),
             next_request: 0,
@@ -132,7 +139,7 @@ impl Driver {
         loop {
             let event = match self.ready_event() {
                 Some(event) => event,
-                None if self.apply(Event::Idle) => continue,
+                None if !self.lingers() && self.apply(Event::Idle) => continue,
                 None if self.may_park() => return Stop::Parked,
                 None => {
                     self.let_go_of_idle_joins();
@@ -150,6 +157,20 @@ impl Driver {
                 tokio::task::yield_now().await;
             }
         }
+    }
+
+    /// Whether nothing is written yet, although there is something to write.
+    fn lingers(&mut self) -> bool {
+        if !self.run.may_linger() {
+            self.lingers = None;
+            return false;
+        }
+        let now = self.services.clock.now();
+        let (until, _) = self.lingers.get_or_insert_with(|| {
+            let (clock, until) = (Arc::clone(&self.services.clock), Timestamp(now.0 + LINGER_US));
+            (until, async move { clock.sleep_until(until).await }.fuse().boxed())
+        });
+        now < *until
     }
 
     /// Applies an event and performs its effects; whether there were any.
@@ -211,6 +232,7 @@ impl Driver {
                 self.subscribers.close();
                 Ok(None)
             }
+            () = async { match self.lingers.as_mut() { Some((_, end)) => end.await, None => std::future::pending().await } } => Ok(None),
             () = async { match next_timer { Some(at) => clock.sleep_until(at).await, None => std::future::pending().await } } => {
                 Ok(self.due_timer().map(|timer| Event::TimerFired { timer }))
             }
@@ -296,7 +318,9 @@ impl Driver {
             Effect::Commit(commit) => {
                 let store = Arc::clone(&self.services.store);
                 let seq = commit.seq;
-                self.commit = Some(async move { store.commit(*commit).await.map(|()| seq) }.boxed());
+                let lingered = self.lingers.take().is_some();
+                let work = async move { store.commit(*commit).await.map(|()| seq) };
+                self.commit = Some(if lingered { beside(work).boxed() } else { work.boxed() });
             }
             Effect::Dispatch(dispatch) => self.dispatch(*dispatch),
             Effect::Abort { task, token } => self.abort(task, token),
@@ -408,6 +432,14 @@ impl Driver {
         }
         left
     }
+}
+
+/// A commit that nothing waits for is made beside the loop: the node that is at work is not held up by it.
+fn beside(
+    work: impl Future<Output = Result<Seq, StoreError>> + Send + 'static,
+) -> impl Future<Output = Result<Seq, StoreError>> {
+    tokio::spawn(work)
+        .map(|done| done.unwrap_or_else(|why| Err(StoreError::Io(format!("a commit did not end: {why}")))))
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> TaskError {

@@ -320,7 +320,7 @@ mod tests {
             pin: Pin::of(&definition),
             definition: Arc::new(definition),
         };
-        Look { tool, identity: Some("w 1".to_owned()), instructions: None }
+        Look { tool: Arc::new(tool), identity: Some("w 1".to_owned()), instructions: None }
     }
 
     fn locked(definition: Value) -> Lock {

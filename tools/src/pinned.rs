@@ -172,8 +172,8 @@ impl ToolBox for PinnedHub {
             let text = format!("`{target}` changed again while people looked at it; nothing was called");
             return Err(TaskError::new(ErrorClass::Denied, text));
         }
-        let is_plain = matches!(self.facts_of(server, &look)?.version, Version::Unpinned { .. });
-        if is_plain && self.unpinned != Unpinned::Ask {
+        let is_plain = || self.facts_of(server, &look).map(|facts| matches!(facts.version, Version::Unpinned { .. }));
+        if self.unpinned != Unpinned::Ask && is_plain()? {
             return Ok(());
         }
         let pinned = self.lock.change(|lock| {

@@ -9,6 +9,7 @@
 
 mod judge;
 mod kit;
+mod provider;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,6 +20,7 @@ use serde_json::Value;
 
 use self::judge::{Expected, Verdict};
 use self::kit::Kit;
+use self::provider::{Character, Provider};
 use crate::shell;
 
 /// Who answers for people.
@@ -33,8 +35,14 @@ const HOME_VARIABLE: &str = "AIRFLOW_KIT_HOME";
 const INSTALLATION: [&str; 6] =
     ["interlock.yaml", "airflow.yaml", "sql.yaml", "estate.yaml", "causes.yaml", "remedies.yaml"];
 
+/// The graphs of the bot: the one that is run, and the one that it runs for each incident.
+const GRAPHS: [&str; 2] = ["etl-reliability.yaml", "etl-incident.yaml"];
+/// Where the graph of an incident says when models are asked, and how it says that they always are.
+const CLIMBS: &str = "climb_below: 0.70";
+const CLIMBS_ALWAYS: &str = "climb_below: 1.0";
+
 /// Options of `cargo xtask airflow`.
-#[derive(Default, clap::Args)]
+#[derive(clap::Args)]
 pub(crate) struct Args {
     /// Only these scenarios of the kit; all of them when none is named.
     scenarios: Vec<String>,
@@ -44,6 +52,19 @@ pub(crate) struct Args {
     /// Leave the servers running afterwards.
     #[arg(long)]
     keep: bool,
+    /// How often each scenario is run.
+    #[arg(long, default_value_t = 1)]
+    rounds: usize,
+    /// With a scripted model behind a real HTTP provider: one that agrees, one that reads first, one that insists on another
+    /// cause, one that obeys injected instructions, one that breaks; one in each round.
+    #[arg(long)]
+    models: bool,
+}
+
+impl Default for Args {
+    fn default() -> Self {
+        Self { scenarios: Vec::new(), home: None, keep: false, rounds: 1, models: false }
+    }
 }
 
 /// Runs the scenarios.
@@ -73,8 +94,13 @@ pub(crate) fn prove(root: &Path, args: &Args, say: &mut dyn FnMut(&str)) -> Resu
     let proven = started.map(|()| {
         say(&ready);
         let bench = Bench { root: root.to_owned(), place, program, kit: &kit };
-        let proven = scenarios.iter().filter(|scenario| bench.proves(scenario, say)).count();
-        (proven, scenarios.len() - proven)
+        (0..args.rounds).fold((0, 0), |(passed, failed), round| {
+            let character = args.models.then(|| Character::of_round(round));
+            let round = Round { number: round + 1, character };
+            say(&format!("{} of {}", round.label(), args.rounds));
+            let proven = scenarios.iter().filter(|scenario| bench.proves(scenario, round, say)).count();
+            (passed + proven, failed + scenarios.len() - proven)
+        })
     });
     // Whatever came of it, nothing of ours goes on.
     if !args.keep {
@@ -96,6 +122,24 @@ fn build(root: &Path, place: &Path) -> Result<PathBuf> {
     Ok(copy)
 }
 
+/// One time through the scenarios.
+#[derive(Clone, Copy)]
+struct Round {
+    number: usize,
+    /// Of the model; the rules alone where there is none.
+    character: Option<Character>,
+}
+
+impl Round {
+    /// A name for people and folders.
+    fn label(self) -> String {
+        match self.character {
+            None => format!("rules-{}", self.number),
+            Some(character) => format!("model-{}-{}", self.number, character.word()),
+        }
+    }
+}
+
 /// What a scenario is run with.
 struct Bench<'a> {
     root: PathBuf,
@@ -113,8 +157,8 @@ pub(crate) struct Took {
 }
 
 impl Bench<'_> {
-    fn proves(&self, name: &str, say: &mut dyn FnMut(&str)) -> bool {
-        match self.scenario(name) {
+    fn proves(&self, name: &str, round: Round, say: &mut dyn FnMut(&str)) -> bool {
+        match self.scenario(name, round) {
             Ok(verdict) => {
                 say(&verdict.line(name));
                 verdict.problems.is_empty()
@@ -126,13 +170,14 @@ impl Bench<'_> {
         }
     }
 
-    fn scenario(&self, name: &str) -> Result<Verdict> {
-        let dir = self.place.join("runs").join(name);
+    fn scenario(&self, name: &str, round: Round) -> Result<Verdict> {
+        let dir = self.place.join("runs").join(round.label()).join(name);
         if dir.exists() {
             std::fs::remove_dir_all(&dir).with_context(|| format!("cannot clear {}", dir.display()))?;
         }
         std::fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-        self.install(&dir)?;
+        let provider = round.character.map(Provider::start).transpose()?;
+        self.install(&dir, round.character, provider.as_ref())?;
         let mut took = Took::default();
         let mut timed = |slot: fn(&mut Took) -> &mut Duration, work: &dyn Fn() -> Result<Value>| {
             let began = Instant::now();
@@ -141,23 +186,37 @@ impl Bench<'_> {
             done
         };
         timed(|took| &mut took.inject, &|| self.kit.inject(name, &dir))?;
-        let round = timed(|took| &mut took.bot, &|| self.bot(&dir))?;
+        let result = timed(|took| &mut took.bot, &|| self.bot(&dir))?;
         let ledger = dir.join("ledger.jsonl");
-        std::fs::write(&ledger, judge::ledger(&self.export(&dir)?))?;
+        let audit = self.export(&dir)?;
+        std::fs::write(dir.join("audit.jsonl"), &audit)?;
+        std::fs::write(&ledger, judge::ledger(&audit))?;
         let judged = timed(|took| &mut took.verify, &|| self.kit.verify(name, &ledger, &dir))?;
         let truth = self.kit.truth(name)?;
-        Ok(Verdict::of(&Expected::of(name, &truth), (&round, &judged, &truth), took))
+        let mut verdict = Verdict::of(&Expected::of(name, &truth), (&result, &judged, &truth), took);
+        verdict.problems.extend(judge::unequal(&audit, &judged["mutations"]));
+        let n_asked = provider.as_ref().map(Provider::answered);
+        verdict.asked_of_models(n_asked, round.character.is_some_and(Character::is_honest));
+        Ok(verdict)
     }
 
-    /// An installation from the example's files, with the kit's ports and this program.
-    fn install(&self, dir: &Path) -> Result<()> {
+    /// An installation from the example's files, with the kit's ports and this program, and perhaps with a model.
+    fn install(&self, dir: &Path, character: Option<Character>, provider: Option<&Provider>) -> Result<()> {
         let example = self.root.join("examples/airflow");
         for file in INSTALLATION {
             let text =
                 std::fs::read_to_string(example.join(file)).with_context(|| format!("examples/airflow/{file}"))?;
             let text = self.kit.at_its_ports(&text)?;
             let text = text.replace("command: interlock", &format!("command: {}", self.program.display()));
-            std::fs::write(dir.join(file), text)?;
+            let models = provider.filter(|_| file == "interlock.yaml").map(Provider::configuration);
+            std::fs::write(dir.join(file), text + models.as_deref().unwrap_or_default())?;
+        }
+        for graph in GRAPHS {
+            let text = std::fs::read_to_string(self.root.join("graphs/library").join(graph)).context(graph)?;
+            // An honest model is asked about every incident, not only where the rules are not sure.
+            let asks_always = character.is_some_and(Character::is_honest);
+            let text = if asks_always { text.replace(CLIMBS, CLIMBS_ALWAYS) } else { text };
+            std::fs::write(dir.join(graph), text)?;
         }
         let answer = format!("- {{ node: ask_on_call, choice: {ANSWERS} }}\n");
         Ok(std::fs::write(dir.join("answers.yaml"), answer.repeat(ANSWERS_MAX))?)
@@ -165,9 +224,12 @@ impl Bench<'_> {
 
     /// One round of the bot; its result.
     fn bot(&self, dir: &Path) -> Result<Value> {
-        let graph = self.root.join("graphs/library/etl-reliability.yaml");
+        let [watch, _] = GRAPHS;
         let mut command = self.command(dir, "run");
-        command.arg(graph).args(["--input", "{}", "--yes", "--by", PERSON, "--answers"]).arg(dir.join("answers.yaml"));
+        command
+            .arg(dir.join(watch))
+            .args(["--input", "{}", "--yes", "--by", PERSON, "--answers"])
+            .arg(dir.join("answers.yaml"));
         command.args(["--thread", "round"]);
         let finished = shell::run_logged(command, &dir.join("bot.log"))?;
         let mut lines = finished.output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use runtime::ports::store::{AuditRecord, StoreError};
 use runtime_core::ids::ThreadId;
-use runtime_core::record::{AuditEntry, Op, Record};
+use runtime_core::record::{Op, Record};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -42,33 +42,33 @@ impl ChainHead {
 }
 
 /// Adds a record's decisions to the chain, in the same transaction.
-pub(super) fn append(txn: &mut Txn<'_>, sealer: &Sealer, thread: &ThreadId, record: &Record) -> Result<(), StoreError> {
-    let entries: Vec<&AuditEntry> = record
-        .ops
-        .iter()
+pub(super) fn append(txn: &mut Txn<'_>, sealer: &Sealer, thread: &ThreadId, record: Record) -> Result<(), StoreError> {
+    let Record { at, run, ops, .. } = record;
+    let mut entries = ops
+        .into_iter()
         .filter_map(|op| match op {
-            Op::Audited(entry) => Some(&**entry),
+            Op::Audited(entry) => Some(*entry),
             _ => None,
         })
-        .collect();
-    if entries.is_empty() {
+        .peekable();
+    if entries.peek().is_none() {
         return Ok(());
     }
     let mut head = ChainHead::read(txn, sealer)?;
     for entry in entries {
         let mut link = AuditRecord {
             seq: head.seq + 1,
-            at: record.at,
+            at,
             thread: thread.clone(),
-            run: record.run,
-            entry: entry.clone(),
+            run,
+            entry,
             previous: head.hash,
             hash: String::new(),
         };
         link.hash = hash_of(&link);
         head = ChainHead { seq: link.seq, hash: link.hash.clone() };
         let key = number_key(Kind::Audit, link.seq);
-        txn.put(key.clone(), codec::seal(sealer, &key, &link)?);
+        txn.put(key.clone(), codec::seal_as_it_is(sealer, &key, &link)?);
     }
     let key = number_key(Kind::AuditHead, HEAD);
     txn.put(key.clone(), codec::seal(sealer, &key, &head)?);
@@ -80,17 +80,17 @@ pub fn hash_of(link: &AuditRecord) -> String {
     let entry = &link.entry;
     let mut detail = String::new();
     canonical(&entry.detail, 0, &mut detail);
-    let fields = [
-        link.previous.clone(),
-        link.seq.to_string(),
-        link.at.0.to_string(),
-        link.thread.to_string(),
-        link.run.map_or_else(String::new, |run| run.to_string()),
-        entry.actor.clone(),
-        entry.action.clone(),
-        entry.node.to_string(),
-        entry.task.map_or_else(String::new, |task| task.to_string()),
-        detail,
+    let fields: [&str; 10] = [
+        &link.previous,
+        &link.seq.to_string(),
+        &link.at.0.to_string(),
+        link.thread.as_str(),
+        &link.run.map_or_else(String::new, |run| run.to_string()),
+        &entry.actor,
+        &entry.action,
+        &entry.node,
+        &entry.task.map_or_else(String::new, |task| task.to_string()),
+        &detail,
     ];
     let mut hasher = Sha256::new();
     for field in fields {
@@ -108,7 +108,8 @@ fn canonical(value: &Value, depth: usize, out: &mut String) {
             keys.sort_unstable();
             out.push('{');
             for key in keys {
-                let _infallible = write!(out, "{}:", Value::String(key.clone()));
+                quoted(key, out);
+                out.push(':');
                 canonical(&map[key], depth + 1, out);
                 out.push(',');
             }
@@ -122,8 +123,19 @@ fn canonical(value: &Value, depth: usize, out: &mut String) {
             }
             out.push(']');
         }
+        Value::String(text) => quoted(text, out),
         other => {
             let _infallible = write!(out, "{other}");
         }
+    }
+}
+
+/// A JSON string.
+fn quoted(text: &str, out: &mut String) {
+    // What JSON escapes is rare, and finding out that nothing does is cheap.
+    if text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+        out.extend(["\"", text, "\""]);
+    } else {
+        out.push_str(&serde_json::to_string(text).unwrap_or_default());
     }
 }

@@ -35,6 +35,11 @@ pub(super) fn seal<T: Serialize>(sealer: &Sealer, key: &[u8], value: &T) -> Resu
     Ok(sealer.seal(key, &encode(value)?))
 }
 
+/// As [`seal`], not packed: of values that are mostly digests little can be saved, and the one writer's time is dear.
+pub(super) fn seal_as_it_is<T: Serialize>(sealer: &Sealer, key: &[u8], value: &T) -> Result<Vec<u8>, StoreError> {
+    Ok(sealer.seal_as_it_is(key, &encode(value)?))
+}
+
 /// The value stored under `key`.
 pub(super) fn open<T: DeserializeOwned>(sealer: &Sealer, key: &[u8], stored: &[u8]) -> Result<T, StoreError> {
     let body = sealer.open(key, stored).map_err(|e| corrupt(key, e.to_string()))?;

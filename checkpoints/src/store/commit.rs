@@ -54,7 +54,7 @@ impl Prepared {
             let before = Projection::read(txn, sealer, thread)?;
             before.after(thread, &commit.record).write(txn, sealer, thread, &before)?;
         }
-        audit::append(txn, sealer, thread, &commit.record)
+        audit::append(txn, sealer, &commit.thread, commit.record)
     }
 }
 

@@ -2,10 +2,12 @@
 //!
 //! One commit is in flight at a time; ops that arrive meanwhile share the next one.
 
+use graphs::EffectClass;
+
 use crate::channels::{Change, weight};
 use crate::effect::Effect;
 use crate::ids::{Epoch, RunId, Seq, ThreadId, Timestamp};
-use crate::record::{CallOutcome, Commit, Op, Record};
+use crate::record::{CallKind, CallOutcome, Commit, Op, Record};
 use crate::state::{Frame, TaskState, TaskStatus, ThreadState};
 
 /// Smallest weight in bytes after which a snapshot can be due.
@@ -13,6 +15,9 @@ pub(crate) const SNAPSHOT_WEIGHT_MIN: usize = 32 * 1024;
 
 /// Most records between two snapshots of a thread that keeps writing.
 pub(crate) const SNAPSHOT_RECORDS_MAX: u32 = 2048;
+
+/// Most ops that may wait for company before they are written.
+const LINGERING_MAX: usize = 64;
 
 /// Rough weight of an op besides its values.
 const OP_WEIGHT: usize = 24;
@@ -37,6 +42,8 @@ pub(crate) struct Log {
     floor: Seq,
     held: Vec<(Seq, Effect)>,
     flush_wanted: bool,
+    /// Something in the buffer is worth a commit of its own.
+    hurries: bool,
     weight: usize,
     snapshot_weight: usize,
     records: u32,
@@ -57,6 +64,7 @@ impl Log {
             floor: head,
             held: Vec::new(),
             flush_wanted: false,
+            hurries: false,
             weight: weight.0,
             snapshot_weight: weight.1,
             records: 0,
@@ -65,6 +73,7 @@ impl Log {
 
     pub(crate) fn push(&mut self, op: Op) {
         self.weight += OP_WEIGHT + op_weight(&op);
+        self.hurries |= !may_linger(&op);
         self.written += 1;
         self.buffer.push(op);
     }
@@ -83,6 +92,15 @@ impl Log {
 
     pub(crate) fn want_flush(&mut self) {
         self.flush_wanted = true;
+    }
+
+    /// Whether what is buffered may wait a moment for more of its kind: nothing depends on it, and if it is lost, a tool that
+    /// only reads is asked once more.
+    pub(crate) fn may_linger(&self) -> bool {
+        !self.buffer.is_empty()
+            && self.buffer.len() < LINGERING_MAX
+            && !(self.hurries || self.flush_wanted)
+            && self.held.is_empty()
     }
 
     /// Tasks may start only when everything buffered now is durable.
@@ -164,6 +182,7 @@ impl Log {
         self.head = seq;
         self.in_flight = Some(seq);
         self.flush_wanted = false;
+        self.hurries = false;
         let record = Record { at, epoch: self.epoch, run, ops };
         Some(Commit { thread: thread.clone(), seq, epoch: self.epoch, claim, record })
     }
@@ -185,6 +204,16 @@ impl Log {
     }
 }
 
+/// What a call of a tool that only reads leaves behind. A model's answer has cost money and is no such thing.
+fn may_linger(op: &Op) -> bool {
+    match op {
+        Op::Audited(_) => true,
+        Op::CallEnded { head: Some(head), .. } => head.kind == CallKind::Tool && head.effect == EffectClass::ReadOnly,
+        _ => false,
+    }
+}
+
+/// Rough bytes of an op's values. Entries of the audit log weigh nothing: whoever reads the thread passes over them.
 fn op_weight(op: &Op) -> usize {
     match op {
         Op::TaskFinished { changes, route, .. } => changes_weight(changes) + HOP_WEIGHT * route.len(),
@@ -193,7 +222,7 @@ fn op_weight(op: &Op) -> usize {
         Op::CallEnded { outcome: CallOutcome::Ok(value), .. } => weight(value),
         Op::InterruptOpened(interrupt) => INTERRUPT_WEIGHT + weight(&interrupt.payload),
         Op::RunAccepted(run) => 40 + weight(&run.input),
-        Op::Audited(entry) => 80 + weight(&entry.detail),
+        Op::Audited(_) => 0,
         Op::Signalled { payload, .. } => weight(payload),
         _ => 24,
     }
@@ -252,6 +281,40 @@ mod tests {
         assert!(!log.last_barrier_passed(), "the second would be lost together with the first");
         log.persisted(Seq(1));
         assert!(log.last_barrier_passed() && !log.barrier_passed());
+    }
+
+    fn ended(kind: CallKind, effect: EffectClass) -> Op {
+        let head = crate::record::CallHead { kind, target: "w.query".into(), digest: String::new(), effect };
+        let outcome = CallOutcome::Ok(std::sync::Arc::default());
+        Op::CallEnded { task: crate::ids::TaskId(1), ix: crate::ids::CallIx(0), head: Some(head), outcome }
+    }
+
+    #[test]
+    fn only_the_trace_of_what_reads_waits_for_company() {
+        let lingers = |ops: Vec<Op>| {
+            let mut log = Log::new(Seq(0), Epoch(0), (0, 0));
+            ops.into_iter().for_each(|op| log.push(op));
+            log.may_linger()
+        };
+        let read = || ended(CallKind::Tool, EffectClass::ReadOnly);
+        assert!(lingers(vec![read(), read()]));
+        assert!(!lingers(vec![]), "there is nothing to write");
+        assert!(!lingers(vec![ended(CallKind::Model, EffectClass::ReadOnly)]), "an answer has cost money");
+        assert!(!lingers(vec![ended(CallKind::Tool, EffectClass::Idempotent)]), "an act");
+        assert!(
+            !lingers(vec![read(), Op::TaskReset { task: crate::ids::TaskId(1) }]),
+            "one that hurries takes all along"
+        );
+        assert!(!lingers((0..LINGERING_MAX).map(|_| read()).collect()), "enough have come together");
+    }
+
+    #[test]
+    fn what_somebody_waits_for_does_not_linger() {
+        let mut log = Log::new(Seq(0), Epoch(0), (0, 0));
+        log.push(ended(CallKind::Tool, EffectClass::ReadOnly));
+        let told = Effect::RunEnded { run: RunId(1), outcome: crate::record::Outcome::Success };
+        assert!(log.hold(told).is_none());
+        assert!(!log.may_linger());
     }
 
     #[test]

@@ -191,6 +191,11 @@ impl Run {
         self.live.is_empty() && self.ready.is_empty() && self.log.is_quiet() && self.state.active_run().is_none()
     }
 
+    /// What waits to be written may wait a moment longer: the host need not say [`Event::Idle`] at once.
+    pub fn may_linger(&self) -> bool {
+        self.log.may_linger()
+    }
+
     /// Handles one event and returns what to do, in order.
     pub fn apply(&mut self, now: Timestamp, event: Event) -> Vec<Effect> {
         self.now = now.max(self.now);

@@ -8,8 +8,9 @@ use runtime::ports::store::Store;
 use runtime::{CallSpec, Context, Engine};
 use runtime_core::error::{ErrorClass, TaskError};
 use runtime_core::event::Probe;
+use runtime_core::ids::Seq;
 use runtime_core::interlocks::guard::DefaultPolicy;
-use runtime_core::record::{CallKind, InterruptKind, Outcome};
+use runtime_core::record::{CallKind, InterruptKind, Op, Outcome};
 use serde_json::{Value, json};
 
 use crate::lab::*;
@@ -435,5 +436,46 @@ fn a_wait_that_timed_out_is_tried_again_from_its_start() {
         engine.signal(&thread, "go".into(), json!(5)).await.unwrap();
         lab.quiet().await;
         assert_eq!(lab.values().await, json!({"x": 5}));
+    });
+}
+
+/// Calls of a node that looks around quickly.
+const LOOKS: usize = 40;
+
+/// The records that quick calls leave, while the clock stands still.
+async fn records_of_quick_calls(lab: &mut Lab, kind: CallKind, effect: EffectClass) -> usize {
+    lab.graph(ONE).node("act", move |ctx, _| async move {
+        for n in 0..LOOKS {
+            let spec = CallSpec::new(kind, "warehouse.look", json!(n), effect);
+            let look = |_| async {
+                tokio::task::yield_now().await;
+                Ok(json!("seen"))
+            };
+            ctx.call(spec, look).await?;
+        }
+        out(json!({"log": ["looked"]}))
+    });
+    lab.load_graphs().await;
+    assert_eq!(lab.start(json!({})).await, Outcome::Success);
+    let records = lab.store.records(&lab.thread, Seq(1), 1000).await.unwrap();
+    let ops = records.iter().flat_map(|(_, record)| &record.ops);
+    assert_eq!(ops.filter(|op| matches!(op, Op::CallEnded { .. })).count(), LOOKS, "each is in the journal");
+    records.len()
+}
+
+#[test]
+fn quick_looks_share_a_commit_and_what_costs_or_changes_does_not() {
+    on_every_store(|mut lab| async move {
+        let n_looks = records_of_quick_calls(&mut lab, CallKind::Tool, EffectClass::ReadOnly).await;
+        assert!(n_looks < LOOKS / 4, "{n_looks} commits for {LOOKS} looks");
+    });
+    on_every_store(|mut lab| async move {
+        let n_acts = records_of_quick_calls(&mut lab, CallKind::Tool, EffectClass::Idempotent).await;
+        assert!(n_acts > LOOKS, "{n_acts} commits for {LOOKS} acts");
+    });
+    // On a store that answers at once; others may be slower than these calls.
+    alone(async |mut lab, _| {
+        let n_answers = records_of_quick_calls(&mut lab, CallKind::Model, EffectClass::ReadOnly).await;
+        assert!(n_answers > LOOKS, "{n_answers} commits for {LOOKS} answers of a model");
     });
 }

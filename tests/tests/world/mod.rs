@@ -390,7 +390,7 @@ async fn pin(hub: &Hub, lock: &LockFile) {
             let pinned = lock.servers.entry(server.to_owned()).or_default();
             for tool in &inventory.tools {
                 let look = Look {
-                    tool: tool.clone(),
+                    tool: tool.clone().into(),
                     identity: inventory.identity.clone(),
                     instructions: inventory.instructions.clone(),
                 };

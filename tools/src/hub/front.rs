@@ -118,7 +118,7 @@ pub enum Reply {
 #[derive(Debug, Clone)]
 pub struct Look {
     /// The tool.
-    pub tool: ToolInfo,
+    pub tool: Arc<ToolInfo>,
     /// Name and version the server gives itself.
     pub identity: Option<String>,
     /// Instructions of the server for a model.
@@ -275,7 +275,7 @@ impl Hub {
     ///
     /// # Errors
     /// As [`Hub::list_tools`], or of class `not_found`.
-    pub async fn tool(&self, server: &str, tool: &str) -> Result<ToolInfo, ToolError> {
+    pub async fn tool(&self, server: &str, tool: &str) -> Result<Arc<ToolInfo>, ToolError> {
         self.server(server).map_err(|error| error.about(tool))?.describe(tool).await
     }
 

@@ -100,7 +100,7 @@ impl Inventory {
 /// A tool with its compiled schemas.
 #[derive(Debug)]
 pub(super) struct Tool {
-    pub(super) info: ToolInfo,
+    pub(super) info: Arc<ToolInfo>,
     pub(super) input: Schema,
     pub(super) output: Option<Schema>,
 }
@@ -248,7 +248,7 @@ fn read_tool(raw: &Value, config: &ServerConfig) -> Result<Tool, String> {
         pin: Pin::of(raw),
         definition: Arc::new(Pin::definition(raw)),
     };
-    Ok(Tool { info, input, output })
+    Ok(Tool { info: Arc::new(info), input, output })
 }
 
 fn read_annotations(raw: Option<&Value>) -> Result<Annotations, String> {

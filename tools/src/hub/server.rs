@@ -131,7 +131,7 @@ impl Server {
             era: ready.session.era,
             identity: introduction.identity.clone(),
             instructions: introduction.instructions.clone(),
-            tools: ready.listed.tools.values().map(|tool| tool.info.clone()).collect(),
+            tools: ready.listed.tools.values().map(|tool| ToolInfo::clone(&tool.info)).collect(),
             defects: ready.listed.defects.clone(),
         })
     }
@@ -297,7 +297,7 @@ impl Server {
     }
 
     /// One tool as the server describes it now, at most [`LIST_AGE_MAX`] ago.
-    pub(super) async fn describe(self: &Arc<Self>, tool: &str) -> Result<ToolInfo, ToolError> {
+    pub(super) async fn describe(self: &Arc<Self>, tool: &str) -> Result<Arc<ToolInfo>, ToolError> {
         self.look(tool, LIST_AGE_MAX).await.map(|look| look.tool)
     }
 
@@ -380,23 +380,28 @@ impl Server {
             self.error(ToolErrorClass::Timeout, tool, message).fix("raise `concurrency` or the timeout")
         };
         let turn = tokio::select! {
-            turn = self.throttle.turn(until) => turn,
+            biased;
             () = cancel.cancelled() => return Err(self.cancelled(tool)),
+            turn = self.throttle.turn(until) => turn,
         };
         if !turn {
             let message = "this server is called as often as its configuration allows".to_owned();
             return Err(self.error(ToolErrorClass::Transient, tool, message).fix("raise `calls_per_minute` or wait"));
         }
         tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(self.cancelled(tool)),
             permit = self.permits.clone().acquire_owned() => permit.map_err(|_| busy()),
             () = tokio::time::sleep_until(until) => Err(busy()),
-            () = cancel.cancelled() => Err(self.cancelled(tool)),
         }
     }
 
     /// An attached server with a list not older than `age_max`. Runs on its own task: a caller that gives up does not stop
     /// a slow start that the next one can use.
     async fn ready(self: &Arc<Self>, age_max: Duration) -> Result<Ready, ToolError> {
+        if let Some(ready) = self.at_hand(age_max) {
+            return Ok(ready);
+        }
         let server = self.clone();
         let task = tokio::spawn(async move { server.make_ready(age_max).await });
         match task.await {
@@ -407,6 +412,17 @@ impl Server {
                 format!("starting it failed: {error}"),
             )),
         }
+    }
+
+    /// What most calls find: a live session and a list that is young enough. Nobody waits in line for it.
+    fn at_hand(&self, age_max: Duration) -> Option<Ready> {
+        let slot = self.slot.try_lock().ok().filter(|slot| !slot.closed)?;
+        let (session, listed) = slot.session.as_ref().zip(slot.listed.as_ref())?;
+        let is_current = !session.is_dead()
+            && !session.state.tools_changed.load(Ordering::Acquire)
+            && !age_max.is_zero()
+            && listed.at.elapsed() <= age_max;
+        is_current.then(|| Ready { session: session.clone(), listed: listed.clone() })
     }
 
     async fn make_ready(&self, age_max: Duration) -> Result<Ready, ToolError> {

@@ -43,6 +43,7 @@ pub(crate) struct Verdict {
     outcome: String,
     cause: String,
     took: Took,
+    n_asked: Option<usize>,
     /// What is not as it must be.
     pub(crate) problems: Vec<String>,
 }
@@ -81,7 +82,15 @@ impl Verdict {
         let causes = round["output"]["outcomes"].as_array().into_iter().flatten();
         let cause =
             causes.map(|outcome| outcome["cause"].as_str().unwrap_or("-").to_owned()).collect::<Vec<_>>().join("; ");
-        Self { outcome, cause, took, problems }
+        Self { outcome, cause, took, n_asked: None, problems }
+    }
+
+    /// How often models were asked; one that may be asked about everything must have been, where there was anything.
+    pub(crate) fn asked_of_models(&mut self, n_asked: Option<usize>, always: bool) {
+        self.n_asked = n_asked;
+        if always && n_asked == Some(0) && !self.cause.is_empty() {
+            self.problems.push("no model was asked".to_owned());
+        }
     }
 
     pub(crate) fn line(&self, name: &str) -> String {
@@ -89,11 +98,12 @@ impl Verdict {
         let Took { inject, bot, verify } = self.took;
         let word = if self.problems.is_empty() { "ok" } else { "FAILED" };
         let mut line = format!(
-            "{name:<24} {word:<6} {:<10} inject {:>3} s, bot {:>3} s, verify {:>2} s   {}",
+            "{name:<24} {word:<6} {:<10} inject {:>3} s, bot {:>3} s, verify {:>2} s{}   {}",
             self.outcome,
             seconds(inject),
             seconds(bot),
             seconds(verify),
+            self.n_asked.map(|asked| format!(", {asked:>2} asked of models")).unwrap_or_default(),
             self.cause
         );
         self.problems.iter().for_each(|problem| line.push_str(&format!("\n    {problem}")));
@@ -131,6 +141,72 @@ pub(crate) fn ledger(export: &str) -> String {
         format!("{approval}\n")
     };
     approvals.map(line).collect()
+}
+
+/// How far apart the clocks of the kit's records and of ours may be, in microseconds.
+const SKEW_US: i64 = 2_000_000;
+
+/// A call in our audit log that may have changed something at the server of the kit that it names.
+struct Act {
+    place: &'static str,
+    call: String,
+    from: i64,
+    until: i64,
+    is_done: bool,
+}
+
+/// Where our audit log and the kit's list of changes differ: a change that no call of ours accounts for, or a call that says it
+/// changed something and of which the kit saw nothing.
+pub(crate) fn unequal(export: &str, mutations: &Value) -> Vec<String> {
+    let acts = acts(export);
+    let mut seen = vec![false; acts.len()];
+    let mut problems = Vec::new();
+    for place in ["warehouse", "airflow"] {
+        for mutation in mutations[place].as_array().into_iter().flatten() {
+            let at = mutation["at"].as_str().and_then(|at| at.parse::<jiff::Timestamp>().ok());
+            let at = at.map_or(0, |at| at.as_microsecond());
+            let covers = |act: &Act| act.place == place && (act.from - SKEW_US..=act.until + SKEW_US).contains(&at);
+            let mut is_ours = false;
+            for (_, seen) in acts.iter().zip(&mut seen).filter(|(act, _)| covers(act)) {
+                (*seen, is_ours) = (true, true);
+            }
+            if !is_ours {
+                problems.push(format!("not in our audit log: {mutation}"));
+            }
+        }
+    }
+    let unseen = acts.iter().zip(seen).filter(|(act, seen)| act.is_done && !seen);
+    problems.extend(unseen.map(|(act, _)| format!("in our audit log, and the kit saw nothing of it: {}", act.call)));
+    problems
+}
+
+fn acts(export: &str) -> Vec<Act> {
+    let records: Vec<Value> = export.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let detail = |record: &Value, key: &str| record["entry"]["detail"][key].as_str().unwrap_or_default().to_owned();
+    let ended = |call: &str| {
+        records.iter().find(|record| record["entry"]["action"] == "call.ended" && detail(record, "call") == call)
+    };
+    let permitted = records.iter().filter(|record| {
+        record["entry"]["action"] == "call.permitted"
+            && record["entry"]["detail"]["kind"] == "tool"
+            && record["entry"]["detail"]["effect"] != "read_only"
+    });
+    let act = |record: &Value| {
+        let (call, target) = (detail(record, "call"), detail(record, "target"));
+        let args = &record["entry"]["detail"]["args"];
+        let place = match target.split_once('.')? {
+            ("airflow", _) => "airflow",
+            // The kit keeps no list for the staging warehouse.
+            ("sql", _) if args["connection"] == "production" => "warehouse",
+            _ => return None,
+        };
+        let from = record["at"].as_i64()?;
+        let end = ended(&call);
+        let until = end.and_then(|end| end["at"].as_i64()).unwrap_or(i64::MAX - SKEW_US);
+        let is_done = end.is_some_and(|end| end["entry"]["detail"]["result"]["ok"] == true);
+        Some(Act { place, call: format!("{target} {args} ({call})"), from, until, is_done })
+    };
+    permitted.filter_map(act).collect()
 }
 
 /// Microseconds since 1970 as RFC 3339.
@@ -173,6 +249,29 @@ mod tests {
         let mut silent = round("summary");
         silent["output"]["outcomes"] = json!([{ "cause": "unknown" }]);
         assert_eq!(problems(Healed, &silent, &judged("healed")), 2, "both words are missing");
+    }
+
+    #[test]
+    fn what_only_one_side_knows_of_is_told() {
+        let record = |at: i64, action: &str, detail: Value| {
+            json!({ "at": at, "entry": { "action": action, "detail": detail } }).to_string()
+        };
+        let call = |call: &str, connection: &str| {
+            let args = json!({ "connection": connection, "statement": "GRANT" });
+            json!({ "call": call, "kind": "tool", "effect": "idempotent", "target": "sql.execute", "args": args })
+        };
+        let ended = |call: &str| json!({ "call": call, "result": { "ok": true } });
+        let (from, until) = (1_774_000_000_000_000, 1_774_000_001_000_000);
+        let one = [record(from, "call.permitted", call("a", "production")), record(until, "call.ended", ended("a"))];
+        let grant = |second: &str| json!({ "warehouse": [{ "at": second, "statement": "GRANT" }], "airflow": [] });
+        let inside = grant("2026-03-20T09:46:40.5+00:00");
+        let problems = |export: &[String], mutations: &Value| unequal(&export.join("\n"), mutations);
+        assert_eq!(problems(&one, &inside), [""; 0], "both know of it");
+        assert!(problems(&one, &grant("2026-03-20T09:50:00+00:00"))[0].starts_with("not in our audit log"));
+        assert_eq!(problems(&one, &json!({})).len(), 1, "the kit saw nothing of it");
+        assert_eq!(problems(&[], &inside).len(), 1, "nobody says that it was made");
+        let staging = [record(from, "call.permitted", call("b", "staging")), record(until, "call.ended", ended("b"))];
+        assert_eq!(problems(&staging, &json!({})), [""; 0], "the kit keeps no list for staging");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `interlock tools list`: every server, its tools, and what the guard would decide.
 
+use std::sync::Arc;
+
 use clap::Args;
 use runtime_core::interlocks::guard::{ToolFacts, Version};
 use runtime_core::interlocks::plain;
@@ -89,7 +91,11 @@ struct Listed {
 
 /// A tool of an inventory with what its server says of itself.
 pub(super) fn look_of(inventory: &Inventory, tool: &ToolInfo) -> Look {
-    Look { tool: tool.clone(), identity: inventory.identity.clone(), instructions: inventory.instructions.clone() }
+    Look {
+        tool: Arc::new(tool.clone()),
+        identity: inventory.identity.clone(),
+        instructions: inventory.instructions.clone(),
+    }
 }
 
 fn listed(config: &Config, pinned: &PinnedHub, inventory: &Inventory, args: &List) -> Vec<Listed> {
