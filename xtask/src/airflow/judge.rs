@@ -183,15 +183,17 @@ pub(crate) fn unequal(export: &str, mutations: &Value) -> Vec<String> {
 fn acts(export: &str) -> Vec<Act> {
     let records: Vec<Value> = export.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let detail = |record: &Value, key: &str| record["entry"]["detail"][key].as_str().unwrap_or_default().to_owned();
-    let ended = |call: &str| {
-        records.iter().find(|record| record["entry"]["action"] == "call.ended" && detail(record, "call") == call)
+    // A call that is tried again has the same name: each try ends with the first end after it.
+    let ended = |call: &str, nth: usize| {
+        let is_end = |record: &&Value| record["entry"]["action"] == "call.ended" && detail(record, "call") == call;
+        records.iter().skip(nth).find(is_end)
     };
-    let permitted = records.iter().filter(|record| {
+    let permitted = records.iter().enumerate().filter(|(_, record)| {
         record["entry"]["action"] == "call.permitted"
             && record["entry"]["detail"]["kind"] == "tool"
             && record["entry"]["detail"]["effect"] != "read_only"
     });
-    let act = |record: &Value| {
+    let act = |(nth, record): (usize, &Value)| {
         let (call, target) = (detail(record, "call"), detail(record, "target"));
         let args = &record["entry"]["detail"]["args"];
         let place = match target.split_once('.')? {
@@ -201,7 +203,7 @@ fn acts(export: &str) -> Vec<Act> {
             _ => return None,
         };
         let from = record["at"].as_i64()?;
-        let end = ended(&call);
+        let end = ended(&call, nth);
         let until = end.and_then(|end| end["at"].as_i64()).unwrap_or(i64::MAX - SKEW_US);
         let is_done = end.is_some_and(|end| end["entry"]["detail"]["result"]["ok"] == true);
         Some(Act { place, call: format!("{target} {args} ({call})"), from, until, is_done })
@@ -270,6 +272,14 @@ mod tests {
         assert!(problems(&one, &grant("2026-03-20T09:50:00+00:00"))[0].starts_with("not in our audit log"));
         assert_eq!(problems(&one, &json!({})).len(), 1, "the kit saw nothing of it");
         assert_eq!(problems(&[], &inside).len(), 1, "nobody says that it was made");
+        let later = [
+            record(until + 9_000_000, "call.permitted", call("a", "production")),
+            record(until + 10_000_000, "call.ended", ended("a")),
+        ];
+        let tries = [one.as_slice(), later.as_slice()].concat();
+        let two =
+            json!({ "warehouse": [inside["warehouse"][0], { "at": "2026-03-20T09:46:50.5+00:00" }], "airflow": [] });
+        assert_eq!(problems(&tries, &two), [""; 0], "each try ends with its own end");
         let staging = [record(from, "call.permitted", call("b", "staging")), record(until, "call.ended", ended("b"))];
         assert_eq!(problems(&staging, &json!({})), [""; 0], "the kit keeps no list for staging");
     }
