@@ -153,7 +153,7 @@ impl Default for CacheBounds {
 pub trait CacheStore: Send + Sync {
     /// The answer of a key, if it is there and still good.
     async fn get(&self, key: &CacheKey, now: Timestamp) -> Option<CacheEntry>;
-    /// Keeps an answer, and forgets the one that was used least lately where there is no room.
+    /// Keeps an answer, and forgets another one where there is no room: the one that was used or kept least lately.
     async fn put(&self, key: CacheKey, entry: CacheEntry);
 }
 

@@ -1,5 +1,7 @@
 //! The part `models:` of `interlock.yaml`: providers, tiers, their order, own prices. Closed: an unknown key is an error.
 
+mod cache;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::num::NonZeroU32;
@@ -9,6 +11,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+pub use self::cache::CacheConfig;
 use crate::bounds::Bounds;
 use crate::prices::CardFile;
 use crate::retry::RetryPolicy;
@@ -37,6 +40,9 @@ pub struct ModelsConfig {
     /// All tiers from the lowest to the highest.
     #[serde(default)]
     pub order: Vec<String>,
+    /// Answers that are given again; without it every question is asked.
+    #[serde(default)]
+    pub cache: Option<CacheConfig>,
     /// Own prices, by `provider/model` or `model`.
     #[serde(default)]
     pub(crate) prices: BTreeMap<String, CardFile>,
@@ -306,6 +312,8 @@ impl ModelsConfig {
             self.check_tier(name, models, &mut problems);
         }
         self.check_order(&mut problems);
+        let cache = self.cache.iter().filter_map(|cache| cache.bounds().err()).flatten();
+        problems.extend(cache.map(|problem| format!("cache.{problem}")));
         for (name, price) in &self.prices {
             problems.extend(price.card().err().map(|why| format!("prices.{name}: {why}")));
         }
@@ -383,6 +391,8 @@ prices: { local/meta/llama: { input: 0, output: 0, context: 8192, max_output: 40
     fn every_mistake_is_named_with_its_place() {
         for (from, to, expected) in [
             ("key_env: ANTHROPIC_API_KEY", "key: sk-secret", "unknown field `key`"),
+            ("order: [low, high]", "order: [low, high]\ncache: { ttl: 7y }", "cache.ttl: `7y` is not possible"),
+            ("order: [low, high]", "order: [low, high]\ncache: { tll: 7d }", "unknown field `tll`"),
             ("kind: openai-chat", "kind: openai", "openai"),
             ("requests_per_minute: 50", "requests_per_minute: 0", "line 3 column 61: invalid value: integer `0`"),
             (

@@ -40,7 +40,7 @@ mod tests;
 pub use batch::{BATCH_REQUESTS_MAX, Batch, BatchItem, BatchProgress, BatchTicket, Batches, open_batches};
 pub use bounds::Bounds;
 pub use cache::{Cache, CacheBounds, CacheEntry, CacheKey, CacheStore, Cached, MemoryCache, Question, Scope};
-pub use config::{Key, KeySource, Kind, MaxTokensField, ModelsConfig, ProviderConfig, read_key};
+pub use config::{CacheConfig, Key, KeySource, Kind, MaxTokensField, ModelsConfig, ProviderConfig, read_key};
 pub use embeddings::{EMBEDDED_MAX, Embedded, Embeddings};
 pub use error::{ErrorClass, ModelError, Spent};
 pub use fingerprint::{fingerprint, normalise};

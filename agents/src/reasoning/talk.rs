@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 use super::team::Team;
 use super::turn::{Asking, ask};
-use super::{Mind, beginning};
+use super::{Mind, beginning, prompt_version};
 use crate::reach::{Answer, Reach};
 
 /// Most turns of a conversation.
@@ -159,6 +159,7 @@ impl Talk<'_> {
         check: impl Fn(&T) -> Result<(), String>,
     ) -> Result<(T, Heard), Stopped> {
         let (tools, targets) = self.tools().await?;
+        let version = prompt_version(&question.system);
         let frame = ModelRequest {
             system: System { text: question.system, cache: true },
             tools,
@@ -180,11 +181,15 @@ impl Talk<'_> {
         for turn in 0..TURNS_MAX {
             let request = ModelRequest { messages: course.within_window().await?, ..frame.clone() };
             let named = if self.label.is_empty() { turn.into() } else { format!("{}.{turn}", self.label).into() };
-            let asking = Asking { role: Some(self.role), tier: self.tier, named: ("turn", named) };
+            let prompt = Some(version.clone());
+            let asking = Asking { role: Some(self.role), tier: self.tier, named: ("turn", named), prompt };
             let masked = self.mind.masker.mask(&mut course.heard.vault, &request);
             let masked = masked.map_err(|error| Stopped::Unable(format!("it cannot be masked: {error}")))?;
-            let response = ask(self.ctx, self.mind.tiers(), asking, &masked).await?;
-            if let Some(answer) = self.hear(&mut course, response, &check).await? {
+            let said = ask(self.ctx, self.mind, asking, &masked).await?;
+            if let Some(answer) = self.hear(&mut course, said.response, &check).await? {
+                if let Some(fresh) = said.fresh {
+                    fresh.keep(self.mind).await;
+                }
                 return Ok((answer, course.heard));
             }
         }

@@ -1,14 +1,17 @@
 //! One call of a model, in the journal: asked once, paid once, its worst case reserved before.
 
 use graphs::EffectClass;
-use models::{Amounts, Completion, Delta, ModelRequest, ModelResponse, TierError, Tiers};
-use runtime::{CallSpec, Context};
+use models::{Amounts, Cached, Completion, Delta, ModelRequest, ModelResponse, Question, TierError, Tiers};
+use parking_lot::Mutex;
+use runtime::{CallSpec, Context, Permit};
 use runtime_core::error::{ErrorClass, TaskError};
 use runtime_core::interlocks::budget::Cost;
 use runtime_core::record::CallKind;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
+
+use super::Mind;
 
 const MICROS: f64 = 1e6;
 /// Pieces of an answer that wait to be streamed.
@@ -22,24 +25,50 @@ pub(super) struct Asking<'a> {
     /// Arguments of the call beside its tier. The prompt itself stays out of them: they go to the audit log, and a prompt that
     /// was reworded while the thread slept must not look like another call. What was asked is named by its digest, in the result.
     pub(super) named: (&'static str, Value),
+    /// The version of the prompt, where an answer may be given again; without one every question is asked.
+    pub(super) prompt: Option<String>,
 }
 
-/// Asks the tier, or gives back what it answered before a restart.
+/// An answer, and what is needed to give it again.
+pub(super) struct Said {
+    pub(super) response: ModelResponse,
+    /// A model said it just now.
+    pub(super) fresh: Option<Fresh>,
+}
+
+/// An answer that may be given again once it has turned out to be one.
+pub(super) struct Fresh {
+    question: Question,
+    response: ModelResponse,
+    cost: Amounts,
+}
+
+impl Fresh {
+    /// Gives it to whoever asks the same from now on. What does not have the form that was asked for never gets here: it would be
+    /// as wrong the next time.
+    pub(super) async fn keep(self, mind: &Mind) {
+        if let Some(answers) = mind.answers() {
+            answers.put(&self.question, &self.response, self.cost).await;
+        }
+    }
+}
+
+/// Asks the tier, or gives back what it answered before a restart, or what it answered to the same question before.
 ///
 /// # Errors
 /// The request cannot be sent, a budget or the guard says no, or nobody of the tier answered.
 pub(super) async fn ask(
     ctx: &Context,
-    tiers: &Tiers,
+    mind: &Mind,
     asking: Asking<'_>,
     request: &ModelRequest,
-) -> Result<ModelResponse, TaskError> {
+) -> Result<Said, TaskError> {
     request.check().map_err(|problem| TaskError::invalid(problem.to_string()))?;
+    let tiers = mind.tiers();
     let Some(worst) = tiers.worst_case(asking.tier, request).await else {
         let text = format!("there is no model tier `{}`; tiers are {}", asking.tier, tiers.order().join(", "));
         return Err(TaskError::invalid(text));
     };
-    let asking = &asking;
     let (name, value) = &asking.named;
     let args = json!({"tier": asking.tier, *name: value});
     let spec = CallSpec {
@@ -47,28 +76,82 @@ pub(super) async fn ask(
         worst: cost(worst),
         ..CallSpec::new(CallKind::Model, &format!("model.{}", asking.tier), args, EffectClass::Idempotent)
     };
-    let recorded = ctx
-        .call(spec, |permit| async move {
-            match streamed(ctx, tiers, asking, request, &permit.key).await {
-                Ok(done) => {
-                    permit.meter.spent(cost(done.spent));
-                    Ok(json!({
-                        "response": done.response,
-                        "request": digest(request),
-                        "failed_before": done.attempts.iter().map(|attempt| attempt.error.to_string()).collect::<Vec<_>>(),
-                        "usage": {"usd": done.spent.usd_micros as f64 / MICROS, "tokens": done.spent.tokens},
-                    }))
-                }
-                Err(error) => {
-                    permit.meter.spent(cost(error.spent));
-                    Err(failure(&error))
-                }
-            }
-        })
-        .await?;
+    let turn = Turn { ctx, mind, asking: &asking, request, fresh: Mutex::default() };
+    let recorded = ctx.call(spec, |permit| turn.made(permit)).await?;
     let response = recorded.get("response").cloned().unwrap_or(Value::Null);
-    serde_json::from_value(response)
-        .map_err(|error| TaskError::invalid(format!("the recorded answer of tier `{}`: {error}", asking.tier)))
+    let response = serde_json::from_value(response)
+        .map_err(|error| TaskError::invalid(format!("the recorded answer of tier `{}`: {error}", asking.tier)))?;
+    Ok(Said { response, fresh: turn.fresh.into_inner() })
+}
+
+/// One turn on its way.
+struct Turn<'a> {
+    ctx: &'a Context,
+    mind: &'a Mind,
+    asking: &'a Asking<'a>,
+    request: &'a ModelRequest,
+    /// What was said in this process; nothing where it was recorded before.
+    fresh: Mutex<Option<Fresh>>,
+}
+
+impl Turn<'_> {
+    /// Within the call, so that what is given again is journaled like what was just said.
+    async fn made(&self, permit: Permit) -> Result<Value, TaskError> {
+        let question = match self.mind.answers() {
+            Some(answers) => answers.question(self.ctx, self.mind.tiers(), self.asking, self.request).await,
+            None => None,
+        };
+        if let (Some(question), Some(answers)) = (&question, self.mind.answers())
+            && let Some(hit) = answers.get(question).await
+        {
+            return self.again(hit, &permit).await;
+        }
+        match streamed(self.ctx, self.mind.tiers(), self.asking, self.request, &permit.key).await {
+            Ok(done) => {
+                permit.meter.spent(cost(done.spent));
+                *self.fresh.lock() =
+                    question.map(|question| Fresh { question, response: done.response.clone(), cost: done.spent });
+                Ok(recorded(self.request, &done))
+            }
+            Err(error) => {
+                permit.meter.spent(cost(error.spent));
+                Err(failure(&error))
+            }
+        }
+    }
+
+    /// The answer to the same question: it costs nothing, and says that it is one.
+    async fn again(&self, hit: Cached, permit: &Permit) -> Result<Value, TaskError> {
+        permit.meter.spent(cost(hit.spent));
+        let saved = usage(hit.saved);
+        self.ctx
+            .emit(json!({
+                "agent": self.asking.role, "phase": "cached", "tier": self.asking.tier, "answered": hit.stored, "saved": saved,
+            }))
+            .await?;
+        Ok(json!({
+            "response": hit.response,
+            "request": digest(self.request),
+            "cached": true,
+            "answered": hit.stored,
+            "saved": saved,
+            "usage": usage(hit.spent),
+        }))
+    }
+}
+
+/// What the journal has of an answer.
+fn recorded(request: &ModelRequest, done: &Completion) -> Value {
+    json!({
+        "response": done.response,
+        "request": digest(request),
+        "failed_before": done.attempts.iter().map(|attempt| attempt.error.to_string()).collect::<Vec<_>>(),
+        "usage": usage(done.spent),
+    })
+}
+
+fn usage(spent: Amounts) -> Value {
+    json!({"usd": spent.usd_micros as f64 / MICROS, "tokens": spent.tokens})
 }
 
 /// Asks, and streams what is said while it is said. Who does not listen, or not fast enough, misses pieces and never the answer.

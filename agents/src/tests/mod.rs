@@ -1,6 +1,7 @@
 //! Tests of the crate: the harness they share, and one module per area.
 
 mod airflow;
+mod answers;
 mod assistant;
 mod faults;
 mod library;

@@ -130,7 +130,7 @@ async fn diagnosed(
     diagnosed_by((incident, extra), tools, mind(scripts[0], scripts[1])).await
 }
 
-async fn diagnosed_by(
+pub(super) async fn diagnosed_by(
     (incident, extra): (Value, &str),
     tools: ScriptedTools,
     mind: Mind,
