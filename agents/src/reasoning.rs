@@ -11,6 +11,7 @@
 
 mod answers;
 mod assistant;
+mod batched;
 mod climb;
 mod opinion;
 mod sample;

@@ -227,6 +227,7 @@ mod tests {
             tier: "small",
             named: ("turn", 0.into()),
             prompt: Some(prompt.to_owned()),
+            schedule: graphs::Schedule::Now,
         };
         let own = |asking: Asking<'_>| scope("t", "g", &tiers, &asking).unwrap();
         // The weakened variant: whoever asks, of whatever prompt.

@@ -2,6 +2,7 @@
 //! in the prompt.
 
 use async_trait::async_trait;
+use graphs::Schedule;
 use models::{MaskKind, Message, ModelRequest, Part, Role, StopReason, System, Vault};
 use runtime::Context;
 use runtime_core::error::{ErrorClass, TaskError};
@@ -35,7 +36,7 @@ impl Sampler for Mind {
             .map_err(|error| TaskError::invalid(format!("what `{target}` wants to ask cannot be masked: {error}")))?;
         // What a server does with an answer is its own affair: it may want another one each time.
         let named = ("sample", json!({"for": target, "key": sample.key}));
-        let asking = Asking { role, tier, named, prompt: None };
+        let asking = Asking { role, tier, named, prompt: None, schedule: Schedule::Now };
         let response = ask(ctx, self, asking, &masked).await?.response;
         let stop_reason = match response.stop {
             StopReason::End | StopReason::Paused | StopReason::Other(_) => "endTurn",

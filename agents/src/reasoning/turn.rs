@@ -1,6 +1,6 @@
 //! One call of a model, in the journal: asked once, paid once, its worst case reserved before.
 
-use graphs::EffectClass;
+use graphs::{EffectClass, Schedule};
 use models::{Amounts, Cached, Completion, Delta, ModelRequest, ModelResponse, Question, TierError, Tiers};
 use parking_lot::Mutex;
 use runtime::{CallSpec, Context, Permit};
@@ -12,8 +12,11 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use super::Mind;
+use super::batched::{self, asked_at_once};
 
 const MICROS: f64 = 1e6;
+/// Key of a recorded result with what people should know about it.
+const NOTE: &str = "note";
 /// Pieces of an answer that wait to be streamed.
 const PIECES_QUEUE_MAX: usize = 256;
 
@@ -27,6 +30,8 @@ pub(super) struct Asking<'a> {
     pub(super) named: (&'static str, Value),
     /// The version of the prompt, where an answer may be given again; without one every question is asked.
     pub(super) prompt: Option<String>,
+    /// At once, or with others in a batch.
+    pub(super) schedule: Schedule,
 }
 
 /// An answer, and what is needed to give it again.
@@ -34,6 +39,8 @@ pub(super) struct Said {
     pub(super) response: ModelResponse,
     /// A model said it just now.
     pub(super) fresh: Option<Fresh>,
+    /// What people should know about how it was asked.
+    pub(super) note: Option<String>,
 }
 
 /// An answer that may be given again once it has turned out to be one.
@@ -65,7 +72,16 @@ pub(super) async fn ask(
 ) -> Result<Said, TaskError> {
     request.check().map_err(|problem| TaskError::invalid(problem.to_string()))?;
     let tiers = mind.tiers();
-    let Some(worst) = tiers.worst_case(asking.tier, request).await else {
+    let way = match asking.schedule {
+        Schedule::Now => Way::AtOnce(None),
+        Schedule::Batch if tiers.takes_batches(asking.tier) => Way::Batch,
+        Schedule::Batch => Way::AtOnce(Some(asked_at_once(asking.tier))),
+    };
+    let worst = match way {
+        Way::AtOnce(_) => tiers.worst_case(asking.tier, request).await,
+        Way::Batch => tiers.batch_worst_case(asking.tier, request).await,
+    };
+    let Some(worst) = worst else {
         let text = format!("there is no model tier `{}`; tiers are {}", asking.tier, tiers.order().join(", "));
         return Err(TaskError::invalid(text));
     };
@@ -76,20 +92,36 @@ pub(super) async fn ask(
         worst: cost(worst),
         ..CallSpec::new(CallKind::Model, &format!("model.{}", asking.tier), args, EffectClass::Idempotent)
     };
-    let turn = Turn { ctx, mind, asking: &asking, request, fresh: Mutex::default() };
+    let turn = Turn { ctx, mind, asking: &asking, request, way, asked: Mutex::default(), fresh: Mutex::default() };
     let recorded = ctx.call(spec, |permit| turn.made(permit)).await?;
+    let recorded = match batched::place(&recorded) {
+        Some(place) => turn.waited(place, worst).await?,
+        None => recorded,
+    };
+    let note = recorded.get(NOTE).and_then(Value::as_str).map(str::to_owned);
     let response = recorded.get("response").cloned().unwrap_or(Value::Null);
     let response = serde_json::from_value(response)
         .map_err(|error| TaskError::invalid(format!("the recorded answer of tier `{}`: {error}", asking.tier)))?;
-    Ok(Said { response, fresh: turn.fresh.into_inner() })
+    Ok(Said { response, fresh: turn.fresh.into_inner(), note })
+}
+
+/// How the models of a tier are asked.
+enum Way {
+    /// At once; with a note where something else was wanted.
+    AtOnce(Option<String>),
+    /// With others in a batch.
+    Batch,
 }
 
 /// One turn on its way.
-struct Turn<'a> {
-    ctx: &'a Context,
-    mind: &'a Mind,
-    asking: &'a Asking<'a>,
-    request: &'a ModelRequest,
+pub(super) struct Turn<'a> {
+    pub(super) ctx: &'a Context,
+    pub(super) mind: &'a Mind,
+    pub(super) asking: &'a Asking<'a>,
+    pub(super) request: &'a ModelRequest,
+    way: Way,
+    /// The question as the cache sees it, where it was asked in this process.
+    asked: Mutex<Option<Question>>,
     /// What was said in this process; nothing where it was recorded before.
     fresh: Mutex<Option<Fresh>>,
 }
@@ -106,18 +138,35 @@ impl Turn<'_> {
         {
             return self.again(hit, &permit).await;
         }
+        *self.asked.lock() = question;
+        match &self.way {
+            Way::Batch => self.handed_in(&permit).await,
+            Way::AtOnce(note) => self.at_once(note.as_deref(), &permit).await,
+        }
+    }
+
+    async fn at_once(&self, note: Option<&str>, permit: &Permit) -> Result<Value, TaskError> {
+        if let Some(note) = note {
+            let said = json!({"agent": self.asking.role, "phase": "asking", "tier": self.asking.tier, NOTE: note});
+            self.ctx.emit(said).await?;
+        }
         match streamed(self.ctx, self.mind.tiers(), self.asking, self.request, &permit.key).await {
             Ok(done) => {
                 permit.meter.spent(cost(done.spent));
-                *self.fresh.lock() =
-                    question.map(|question| Fresh { question, response: done.response.clone(), cost: done.spent });
-                Ok(recorded(self.request, &done))
+                self.is_fresh(&done);
+                Ok(recorded(self.request, &done, note))
             }
             Err(error) => {
                 permit.meter.spent(cost(error.spent));
                 Err(failure(&error))
             }
         }
+    }
+
+    /// What was said just now may be given again.
+    pub(super) fn is_fresh(&self, done: &Completion) {
+        let fresh = |question| Fresh { question, response: done.response.clone(), cost: done.spent };
+        *self.fresh.lock() = self.asked.lock().take().map(fresh);
     }
 
     /// The answer to the same question: it costs nothing, and says that it is one.
@@ -141,13 +190,17 @@ impl Turn<'_> {
 }
 
 /// What the journal has of an answer.
-fn recorded(request: &ModelRequest, done: &Completion) -> Value {
-    json!({
+pub(super) fn recorded(request: &ModelRequest, done: &Completion, note: Option<&str>) -> Value {
+    let mut recorded = json!({
         "response": done.response,
         "request": digest(request),
         "failed_before": done.attempts.iter().map(|attempt| attempt.error.to_string()).collect::<Vec<_>>(),
         "usage": usage(done.spent),
-    })
+    });
+    if let (Some(note), Some(fields)) = (note, recorded.as_object_mut()) {
+        fields.insert(NOTE.to_owned(), note.into());
+    }
+    recorded
 }
 
 fn usage(spent: Amounts) -> Value {
@@ -184,16 +237,16 @@ async fn streamed(
     }
 }
 
-fn cost(amounts: Amounts) -> Cost {
+pub(super) fn cost(amounts: Amounts) -> Cost {
     Cost { usd_micros: amounts.usd_micros, tokens: amounts.tokens }
 }
 
-fn digest(request: &ModelRequest) -> String {
+pub(super) fn digest(request: &ModelRequest) -> String {
     hex::encode(Sha256::digest(serde_json::to_vec(request).unwrap_or_default()))
 }
 
 /// A failure in the runtime's words; the provider's own repetitions are behind it already.
-fn failure(error: &TierError) -> TaskError {
+pub(super) fn failure(error: &TierError) -> TaskError {
     use models::ErrorClass as Model;
     let class = match error.class() {
         Some(Model::RateLimited) => ErrorClass::RateLimited,

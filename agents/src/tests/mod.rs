@@ -3,6 +3,7 @@
 mod airflow;
 mod answers;
 mod assistant;
+mod batched;
 mod faults;
 mod library;
 mod mcp;

@@ -63,7 +63,7 @@ impl Script {
 }
 
 /// What a script that is at its end answers.
-fn down() -> ModelError {
+pub(super) fn down() -> ModelError {
     ModelError {
         class: ModelFault::Unavailable,
         provider: "p".to_owned(),
