@@ -18,7 +18,7 @@ use crate::request::{Message, ModelRequest, Part, Role, Tool};
 use crate::response::{ModelResponse, StopReason};
 
 /// Changes when requests are normalised in another way, so that no older answer is taken for a newer question.
-const FORM: &str = "1";
+const FORM: &str = "2";
 
 /// Whose answers may serve whom: they never leave their scope.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

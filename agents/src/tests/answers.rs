@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tools::toolbox::ScriptedTools;
 
 use super::reasoning::{Script, diagnosed_by, healthy, mind, mute_quorum, opinion, steps};
+use super::roles::profile;
 use super::world::World;
 use crate::{Answers, Mind};
 
@@ -34,7 +35,10 @@ fn on(day: u32, code: &str) -> (Value, ScriptedTools) {
     incident["error"] =
         json!(format!("publish: OperationalError: {code} epoch {day} behind 9{day}, quorum witness mute"));
     let log = format!("2013-01-{day}T05:49:01.39{day}Z run 17952401370{day} failed after {day} s: Task failed");
-    (incident, healthy().reads("warehouse.get_log", json!({"lines": [log]})))
+    let mut profile = profile(0, 1);
+    profile["weekday"] = json!(["Wednesday", "Thursday", "Friday"][day as usize % 3]);
+    let tools = healthy().reads("warehouse.get_log", json!({"lines": [log]})).reads("warehouse.profile_table", profile);
+    (incident, tools)
 }
 
 fn says() -> models::ModelResponse {
