@@ -50,7 +50,9 @@ pub use monitor::INCIDENTS_MAX;
 pub use node::{AgentNode, ROLES};
 pub use notification::{Collected, Delivery, Notice, Notifier, Printed, Urgency};
 pub use reach::Answer;
-pub use reasoning::{Mind, PROMPT_BYTES_MAX, RULES, Step, TOP, prompt_problem, prompt_version, shipped_prompts};
+pub use reasoning::{
+    Answers, Mind, PROMPT_BYTES_MAX, RULES, Step, TOP, prompt_problem, prompt_version, shipped_prompts,
+};
 pub use recollection::{Cited, Memory, subject};
 pub use remediation::plan;
 pub use remedies::{Action, ParamKind, Remedies, Remedy};

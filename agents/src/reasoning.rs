@@ -9,7 +9,9 @@
 //! A model names causes; it never acts, and it cannot make a case that the evidence does not make: see [`opinion`]. What
 //! tools and logs say reaches it as data, with secrets hidden and personal data masked.
 
+mod answers;
 mod assistant;
+mod batched;
 mod climb;
 mod opinion;
 mod sample;
@@ -18,6 +20,7 @@ mod team;
 mod turn;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use models::{MaskRules, Masker, Tiers};
@@ -27,6 +30,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::estate::render_text;
 
+pub use answers::Answers;
 pub(crate) use assistant::assist;
 pub use climb::Step;
 pub(crate) use climb::diagnose;
@@ -64,11 +68,18 @@ pub fn prompt_problem(text: &str) -> Option<String> {
 }
 
 /// The models of an installation and what they are told.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Mind {
     tiers: Arc<Tiers>,
     prompts: BTreeMap<String, String>,
     masker: Arc<Masker>,
+    answers: Option<Arc<Answers>>,
+}
+
+impl fmt::Debug for Mind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mind").field("tiers", &self.tiers).finish_non_exhaustive()
+    }
 }
 
 impl Mind {
@@ -83,13 +94,23 @@ impl Mind {
         prompts.extend(own);
         match prompts.iter().find(|(_, text)| text.len() > PROMPT_BYTES_MAX) {
             Some((name, _)) => Err(format!("prompt `{name}` has more than {PROMPT_BYTES_MAX} bytes")),
-            None => Ok(Self { tiers, prompts, masker }),
+            None => Ok(Self { tiers, prompts, masker, answers: None }),
         }
+    }
+
+    /// The same, and what was answered before is not asked again.
+    #[must_use]
+    pub fn with_answers(self, answers: Option<Answers>) -> Self {
+        Self { answers: answers.map(Arc::new), ..self }
     }
 
     /// The models.
     pub fn tiers(&self) -> &Tiers {
         &self.tiers
+    }
+
+    fn answers(&self) -> Option<&Answers> {
+        self.answers.as_deref()
     }
 
     fn prompt(&self, name: &str) -> Result<&str, TaskError> {

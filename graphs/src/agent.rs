@@ -15,6 +15,8 @@ pub struct AgentNode {
     pub prompt: Option<String>,
     /// How an assistant comes to its answer.
     pub pattern: Pattern,
+    /// When its models are asked.
+    pub schedule: Schedule,
     /// Whom a supervisor may ask.
     pub specialists: Vec<Specialist>,
 }
@@ -44,6 +46,16 @@ pub enum Pattern {
     Reflect,
     /// The model asks specialists.
     Supervise,
+}
+
+/// When the models of an agent are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Schedule {
+    /// At once.
+    #[default]
+    Now,
+    /// With others in a batch, which takes up to a day and costs half.
+    Batch,
 }
 
 /// Whom a supervisor may ask.

@@ -126,12 +126,13 @@ fn target(cx: &Cx<'_>, name: &Name) -> Option<Target> {
 fn build_kind(cx: &Cx<'_>, kind: &KindSpec) -> Option<Kind> {
     Some(match kind {
         KindSpec::Broken => return None,
-        KindSpec::Agent { role, tools, tier, prompt, pattern, specialists } => Kind::Agent(AgentNode {
+        KindSpec::Agent { role, tools, tier, prompt, pattern, schedule, specialists } => Kind::Agent(AgentNode {
             role: role.text.clone(),
             tools: texts(tools),
             tier: tier.clone(),
             prompt: prompt.clone(),
             pattern: *pattern,
+            schedule: *schedule,
             specialists: specialists.iter().map(build_specialist).collect(),
         }),
         KindSpec::Tool(tool) => Kind::Tool(Box::new(build_tool(tool))),

@@ -109,13 +109,16 @@ pub(crate) const MERGES: &[&str] =
 /// Ways of an assistant to its answer.
 pub(crate) const PATTERNS: &[&str] = &["single", "react", "plan", "reflect", "supervise"];
 
+/// When the models of an agent are asked.
+pub(crate) const SCHEDULES: &[&str] = &["now", "batch"];
+
 /// The keys that say what a node does; a node has exactly one of them.
 pub(crate) const KINDS: &[&str] =
     &["agent", "tool", "gate", "approval", "set", "map", "wait", "graph", "spawn", "fail", "emit", "function"];
 
 /// Keys of a node that belong to one kind only.
 pub(crate) const KIND_KEYS: &[(&str, &[&str])] = &[
-    ("agent", &["tools", "tier", "prompt", "pattern", "specialists"]),
+    ("agent", &["tools", "tier", "prompt", "pattern", "schedule", "specialists"]),
     ("tool", &["args", "env", "verify", "undo", "record", "dry_run", "effect"]),
     ("gate", &["bands"]),
     ("graph", &["scope"]),
@@ -262,6 +265,11 @@ pub(crate) static NODE: Table = Table {
         key("tier", Shape::Table(&TIER), "Which model tiers the agent uses."),
         key("prompt", Shape::Name, "The prompt, if not the role's own."),
         key("pattern", Shape::Word(PATTERNS), "How an assistant comes to its answer; `react` if left out."),
+        key(
+            "schedule",
+            Shape::Word(SCHEDULES),
+            "When its models are asked: at once, or in a batch, which takes up to a day and costs half; `now` if left out.",
+        ),
         key("specialists", Shape::MapOf(&SPECIALIST), "Whom a supervisor may ask, by name."),
         key("tool", Shape::Text, "Calls this tool, as `server.tool`."),
         key("args", Shape::Templates, "The tool's arguments."),

@@ -40,7 +40,7 @@ mod yaml;
 
 use std::sync::Arc;
 
-pub use agent::{AgentNode, Pattern, Specialist, Tier};
+pub use agent::{AgentNode, Pattern, Schedule, Specialist, Tier};
 pub use catalog::{Catalog, OpenCatalog};
 use checks::g001_unreadable_file as g001;
 pub use compiled::{Channel, CompiledGraph, GraphDigest, GraphTest, Limits, Merge, Retention};

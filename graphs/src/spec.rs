@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::agent::{Pattern, Tier};
+use crate::agent::{Pattern, Schedule, Tier};
 use crate::compiled::{GraphTest, Limits, Merge, Retention};
 use crate::expr::{Code, Expr, Template};
 use crate::node::{Breaker, Budget, EffectClass, GraphScope, RetryPolicy, Timeout};
@@ -151,6 +151,7 @@ pub(crate) enum KindSpec {
         tier: Option<Tier>,
         prompt: Option<String>,
         pattern: Pattern,
+        schedule: Schedule,
         specialists: Vec<SpecialistSpec>,
     },
     Tool(Box<ToolSpec>),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use agents::{AgentNode, Kit, Meaning, Memory, Mind, Notifier};
+use agents::{AgentNode, Answers, Kit, Meaning, Memory, Mind, Notifier};
 use async_trait::async_trait;
 use checkpoints::open::{self, Address, OpenOptions};
 use graphs::{CompiledGraph, GraphDigest};
@@ -92,7 +92,7 @@ impl Session {
     }
 
     fn over(store: Arc<dyn Store>, config: Config, address: Address, notifier: Arc<dyn Notifier>) -> Self {
-        let minds = Arc::new(Minds::of(&config));
+        let minds = Arc::new(Minds::of(&config).kept_in(&store, address_text(&address)));
         let (hub, pinned) = hub(&config);
         let tools: Arc<dyn ToolBox> = Arc::new(pinned.with_sampler(Arc::clone(&minds) as _));
         let nursery = Arc::new(Nursery::default());
@@ -246,6 +246,8 @@ pub(crate) struct Minds {
     models: Option<ModelsConfig>,
     masking: MaskRules,
     prompts: Option<PathBuf>,
+    /// Where answers are kept that are given again, and the name of that place.
+    store: Option<(Arc<dyn Store>, String)>,
     mind: OnceLock<Result<Option<Mind>, String>>,
 }
 
@@ -258,8 +260,14 @@ impl Minds {
             models,
             masking: config.masking.clone(),
             prompts,
+            store: None,
             mind: OnceLock::new(),
         }
+    }
+
+    /// The same with a store for answers that are given again, as far as `models.cache` asks for that.
+    fn kept_in(self, store: &Arc<dyn Store>, place: String) -> Self {
+        Self { store: Some((Arc::clone(store), place)), ..self }
     }
 
     /// As configured, but without models and memory: tests of graphs cost nothing and always end the same.
@@ -289,7 +297,14 @@ impl Minds {
         let Some(config) = &self.models else { return Ok(None) };
         let tiers = tiers(config)?;
         let own = self.prompts.as_deref().map(own_prompts).transpose()?.unwrap_or_default();
-        Mind::new(Arc::new(tiers), own, &self.masking).map(Some)
+        let mind = Mind::new(Arc::new(tiers), own, &self.masking)?;
+        Ok(Some(mind.with_answers(self.answers(config)?)))
+    }
+
+    fn answers(&self, config: &ModelsConfig) -> Result<Option<Answers>, String> {
+        let (Some(cache), Some((store, place))) = (&config.cache, &self.store) else { return Ok(None) };
+        let bounds = cache.bounds().map_err(|problems| format!("models: cache: {}", problems.join("; ")))?;
+        Ok(Some(Answers::new(Arc::clone(store), bounds, place.as_str())))
     }
 }
 

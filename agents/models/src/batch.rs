@@ -4,6 +4,7 @@
 //! not repeated here, because a second batch would be billed as well.
 
 mod anthropic;
+mod collector;
 mod openai;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,7 @@ use reqwest::{Method, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub(crate) use self::collector::Collector;
 use crate::anthropic::Anthropic;
 use crate::chat::Chat;
 use crate::config::{Key, Kind, ProviderConfig};

@@ -18,7 +18,7 @@ use crate::request::{Message, ModelRequest, Part, Role, Tool};
 use crate::response::{ModelResponse, StopReason};
 
 /// Changes when requests are normalised in another way, so that no older answer is taken for a newer question.
-const FORM: &str = "1";
+const FORM: &str = "2";
 
 /// Whose answers may serve whom: they never leave their scope.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -153,7 +153,7 @@ impl Default for CacheBounds {
 pub trait CacheStore: Send + Sync {
     /// The answer of a key, if it is there and still good.
     async fn get(&self, key: &CacheKey, now: Timestamp) -> Option<CacheEntry>;
-    /// Keeps an answer, and forgets the one that was used least lately where there is no room.
+    /// Keeps an answer, and forgets another one where there is no room: the one that was used or kept least lately.
     async fn put(&self, key: CacheKey, entry: CacheEntry);
 }
 

@@ -1,5 +1,8 @@
 //! The part `models:` of `interlock.yaml`: providers, tiers, their order, own prices. Closed: an unknown key is an error.
 
+mod batching;
+mod cache;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::num::NonZeroU32;
@@ -9,6 +12,8 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+pub use self::batching::{Batching, BatchingConfig};
+pub use self::cache::CacheConfig;
 use crate::bounds::Bounds;
 use crate::prices::CardFile;
 use crate::retry::RetryPolicy;
@@ -37,6 +42,12 @@ pub struct ModelsConfig {
     /// All tiers from the lowest to the highest.
     #[serde(default)]
     pub order: Vec<String>,
+    /// Answers that are given again; without it every question is asked.
+    #[serde(default)]
+    pub cache: Option<CacheConfig>,
+    /// How requests are collected that may wait for a batch.
+    #[serde(default)]
+    pub batches: BatchingConfig,
     /// Own prices, by `provider/model` or `model`.
     #[serde(default)]
     pub(crate) prices: BTreeMap<String, CardFile>,
@@ -96,6 +107,9 @@ pub struct ProviderConfig {
     /// Most tries of a call that certainly cost nothing.
     #[serde(default)]
     pub tries: Option<NonZeroU32>,
+    /// Whether it has a batch interface; the maker's own address has one.
+    #[serde(default)]
+    pub batches: Option<bool>,
     /// Bounds that tests set to what they need.
     #[serde(skip)]
     pub(crate) exact: Option<(Bounds, RetryPolicy)>,
@@ -182,6 +196,7 @@ impl ProviderConfig {
             timeout_seconds: None,
             idle_seconds: None,
             tries: None,
+            batches: None,
             exact: None,
         }
     }
@@ -197,6 +212,11 @@ impl ProviderConfig {
             Kind::Anthropic => "https://api.anthropic.com",
             Kind::OpenaiChat | Kind::OpenaiResponses => "https://api.openai.com/v1",
         })
+    }
+
+    /// Servers that speak a maker's words seldom have its batch interface as well.
+    pub(crate) fn has_batches(&self) -> bool {
+        self.batches.unwrap_or(self.url.is_none())
     }
 
     pub(crate) fn max_tokens_field(&self) -> &'static str {
@@ -306,6 +326,10 @@ impl ModelsConfig {
             self.check_tier(name, models, &mut problems);
         }
         self.check_order(&mut problems);
+        let cache = self.cache.iter().filter_map(|cache| cache.bounds().err()).flatten();
+        problems.extend(cache.map(|problem| format!("cache.{problem}")));
+        let batches = self.batches.bounds().err().into_iter().flatten();
+        problems.extend(batches.map(|problem| format!("batches.{problem}")));
         for (name, price) in &self.prices {
             problems.extend(price.card().err().map(|why| format!("prices.{name}: {why}")));
         }
@@ -383,6 +407,9 @@ prices: { local/meta/llama: { input: 0, output: 0, context: 8192, max_output: 40
     fn every_mistake_is_named_with_its_place() {
         for (from, to, expected) in [
             ("key_env: ANTHROPIC_API_KEY", "key: sk-secret", "unknown field `key`"),
+            ("order: [low, high]", "order: [low, high]\ncache: { ttl: 7y }", "cache.ttl: `7y` is not possible"),
+            ("order: [low, high]", "order: [low, high]\ncache: { tll: 7d }", "unknown field `tll`"),
+            ("order: [low, high]", "order: [low, high]\nbatches: { size: 0 }", "batches.size: 0 is not possible"),
             ("kind: openai-chat", "kind: openai", "openai"),
             ("requests_per_minute: 50", "requests_per_minute: 0", "line 3 column 61: invalid value: integer `0`"),
             (

@@ -1,9 +1,9 @@
 //! Texts without what changes from day to day: the same failure on another day reads the same, and two failures with
 //! different causes do not.
 //!
-//! Masked are times, dates, durations, sizes, addresses, ids, digests, plain numbers, digits in names of hosts and parts of
-//! paths, and quoted values that are no names. Kept is what tells causes apart: names of tables, columns, accounts,
-//! exceptions and environments, ports of services, and every code: HTTP status, SQLSTATE, errno, exit status, signal,
+//! Masked are times, dates, days of the week, durations, sizes, addresses, ids, digests, plain numbers, digits in names of
+//! hosts and parts of paths, and quoted values that are no names. Kept is what tells causes apart: names of tables, columns,
+//! accounts, exceptions and environments, ports of services, and every code: HTTP status, SQLSTATE, errno, exit status, signal,
 //! `ORA-00942`. One pass over the text; where a code and a number could both begin, the code is looked for first.
 
 use std::collections::BTreeSet;
@@ -50,6 +50,8 @@ const RULES: &[(&str, &str, Fate)] = &[
         r"(?:19|20)\d\d[-/.](?:0\d|1[0-2])[-/.][0-3]\d|\b[0-3]\d\.(?:0\d|1[0-2])\.(?:19|20)\d\d\b",
         Fate::Mask("<date>"),
     ),
+    // A date says it already; an answer that names the day is not kept.
+    ("weekday", r"\b(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day\b", Fate::Mask("<weekday>")),
     ("uuid", r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b", Fate::Mask("<id>")),
     (
         "address",
@@ -306,6 +308,7 @@ mod tests {
                 "Process 24202 waits for ShareLock on transaction 8848; tuple (0,7)",
                 "Process <n> waits for ShareLock on transaction <n>; tuple (<n>)",
             ),
+            ("profile.weekday=Wednesday of sunday_loads", "profile.weekday=<weekday> of sunday_loads"),
             ("a   b\n c", "a b c"),
         ] {
             assert_eq!(normalise(text), expected, "{text}");

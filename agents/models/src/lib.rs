@@ -40,7 +40,9 @@ mod tests;
 pub use batch::{BATCH_REQUESTS_MAX, Batch, BatchItem, BatchProgress, BatchTicket, Batches, open_batches};
 pub use bounds::Bounds;
 pub use cache::{Cache, CacheBounds, CacheEntry, CacheKey, CacheStore, Cached, MemoryCache, Question, Scope};
-pub use config::{Key, KeySource, Kind, MaxTokensField, ModelsConfig, ProviderConfig, read_key};
+pub use config::{
+    Batching, BatchingConfig, CacheConfig, Key, KeySource, Kind, MaxTokensField, ModelsConfig, ProviderConfig, read_key,
+};
 pub use embeddings::{EMBEDDED_MAX, Embedded, Embeddings};
 pub use error::{ErrorClass, ModelError, Spent};
 pub use fingerprint::{fingerprint, normalise};
@@ -51,6 +53,6 @@ pub use provider::{Delta, Ports, Provider, Sink, open};
 pub use request::{Effort, Message, ModelRequest, OutputSchema, Part, RequestProblem, Role, System, Tool, ToolChoice};
 pub use response::{ModelResponse, StopReason, Usage};
 pub use retry::RetryPolicy;
-pub use tiers::{Attempt, Completion, Setup, TierError, Tiers};
+pub use tiers::{Attempt, Completion, Looked, Setup, TierError, Tiers};
 pub use tokens::{Correction, TokenCounter};
 pub use window::{CLEARED, Fitted, Window};

@@ -212,10 +212,19 @@ impl ModelCard {
 
     /// What a call costs at most: every token read at the dearest price, and an answer as long as it may be.
     pub fn worst_case(&self, prompt: u64, max_output: u64) -> Amounts {
+        self.dearest(prompt, max_output, WHOLE_PERMILLE)
+    }
+
+    /// The same in a batch.
+    pub fn batch_worst_case(&self, prompt: u64, max_output: u64) -> Amounts {
+        self.dearest(prompt, max_output, self.batch_permille)
+    }
+
+    fn dearest(&self, prompt: u64, max_output: u64, permille: u64) -> Amounts {
         let output = max_output.min(self.max_output);
         let at = |rates: &Rates| {
             let dearest = Rates { input: rates.dearest_prompt(), ..*rates };
-            dearest.price(&Usage { input: prompt, output, ..Usage::default() }, WHOLE_PERMILLE)
+            dearest.price(&Usage { input: prompt, output, ..Usage::default() }, permille)
         };
         // The estimate may lie on the wrong side of the step.
         let usd_micros = self.long_prompt.iter().filter(|(above, _)| prompt > *above).map(|(_, rates)| at(rates));

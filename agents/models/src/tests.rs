@@ -3,6 +3,7 @@
 mod batches;
 mod cache;
 mod calls;
+mod collecting;
 mod embeddings;
 mod incidents;
 mod masking;

@@ -1,11 +1,15 @@
 //! Tiers: who is asked in which order, what each call may cost and did, and how a failing provider is gone around.
 
+mod batched;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+pub use self::batched::Looked;
+use crate::batch::{Batches, Collector, open_batches};
 use crate::config::{Key, KeySource, ModelsConfig, split};
 use crate::error::{ErrorClass, ModelError, Spent};
 use crate::limits::Limits;
@@ -32,6 +36,7 @@ pub struct Tiers {
     order: Vec<String>,
     tiers: BTreeMap<String, Vec<Target>>,
     correction: Mutex<Correction>,
+    collector: Collector,
 }
 
 /// A model that can be asked.
@@ -39,6 +44,7 @@ pub struct Tiers {
 struct Target {
     provider: Arc<dyn Provider>,
     limits: Arc<Limits>,
+    batches: Option<Arc<dyn Batches>>,
     model: String,
     card: ModelCard,
 }
@@ -106,11 +112,16 @@ impl Tiers {
     /// Everything that is wrong.
     pub fn open(config: &ModelsConfig, setup: Setup<'_>) -> Result<Self, Vec<String>> {
         let mut problems = config.problems();
-        let mut providers = BTreeMap::new();
+        let (mut providers, mut batches) = (BTreeMap::new(), BTreeMap::new());
         for (name, provider) in &config.providers {
             let limits = Arc::new(Limits::new(provider.requests_per_minute, provider.tokens_per_minute));
             let key = provider.key_source().map(|source| (setup.key)(&source)).transpose();
-            let opened = key.and_then(|key| open(name, provider, key, Arc::clone(&limits), setup.ports.clone()));
+            let opened = key.and_then(|key| {
+                if provider.has_batches() {
+                    batches.insert(name.clone(), open_batches(name, provider, key.clone(), setup.ports.clone())?);
+                }
+                open(name, provider, key, Arc::clone(&limits), setup.ports.clone())
+            });
             match opened {
                 Ok(opened) => drop(providers.insert(name.as_str(), (opened, limits))),
                 Err(why) => problems.push(format!("providers.{name}: {why}")),
@@ -121,7 +132,9 @@ impl Tiers {
         if !problems.is_empty() {
             return Err(problems);
         }
-        Self::of_providers(config, &prices, &providers, setup.correction)
+        let bounds = config.batches.bounds()?;
+        let tiers = Self::of_providers(config, &prices, &providers, setup.correction)?;
+        Ok(tiers.with_batches(&batches, (bounds, setup.ports)))
     }
 
     /// Tiers over providers that are there already, by their names in the configuration: for hosts that bring their own, and
@@ -153,6 +166,7 @@ impl Tiers {
                     Ok(card) => targets.push(Target {
                         provider: Arc::clone(opened),
                         limits: Arc::clone(limits),
+                        batches: None,
                         model: model.to_owned(),
                         card: card.clone(),
                     }),
@@ -164,7 +178,8 @@ impl Tiers {
         if !problems.is_empty() {
             return Err(problems);
         }
-        Ok(Self { order: config.order.clone(), tiers, correction: Mutex::new(correction) })
+        let (correction, collector) = (Mutex::new(correction), Collector::default());
+        Ok(Self { order: config.order.clone(), tiers, correction, collector })
     }
 
     /// The tiers from the lowest to the highest.

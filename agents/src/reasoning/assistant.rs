@@ -190,7 +190,8 @@ impl<'a> Assistant<'a> {
     fn talk(&self, label: &'a str, with_tools: bool) -> Talk<'_> {
         let reach = with_tools.then_some(&self.desk.reach);
         let (ctx, env) = (self.desk.ctx, self.desk.text("environment"));
-        Talk { ctx, mind: self.mind, reach, team: None, role: &self.agent.role, tier: self.tier, env, label }
+        let (role, tier, schedule) = (self.agent.role.as_str(), self.tier, self.agent.schedule);
+        Talk { ctx, mind: self.mind, reach, team: None, role, tier, env, schedule, label }
     }
 
     /// A prompt with the form of its answer. One that is not there is a mistake of the installation and no weakness of the model.

@@ -110,9 +110,12 @@ async fn opinion(
         output: OutputSchema { name: "diagnosis".to_owned(), schema },
     };
     let (ctx, reach, env) = (desk.ctx, Some(&desk.reach), Some(facts.incident.environment.as_str()));
-    let talk = Talk { ctx, mind, reach, team: None, role: &agent.role, tier, env, label: "" };
+    let (role, schedule) = (agent.role.as_str(), agent.schedule);
+    let talk = Talk { ctx, mind, reach, team: None, role, tier, env, schedule, label: "" };
     let (opinion, heard) = talk.answer::<Opinion>(question, |opinion| opinion.check(knowledge)).await?;
-    Ok(opinion.weigh(rules, knowledge, facts, &heard))
+    let mut diagnosis = opinion.weigh(rules, knowledge, facts, &heard);
+    diagnosis.gaps.extend(heard.notes);
+    Ok(diagnosis)
 }
 
 /// The tiers that ask a model, from where the node starts to where it ends.

@@ -2,6 +2,7 @@
 //! in the prompt.
 
 use async_trait::async_trait;
+use graphs::Schedule;
 use models::{MaskKind, Message, ModelRequest, Part, Role, StopReason, System, Vault};
 use runtime::Context;
 use runtime_core::error::{ErrorClass, TaskError};
@@ -33,8 +34,10 @@ impl Sampler for Mind {
         let masked = self.masker.mask(&mut vault, &request(sample));
         let masked = masked
             .map_err(|error| TaskError::invalid(format!("what `{target}` wants to ask cannot be masked: {error}")))?;
-        let asking = Asking { role, tier, named: ("sample", json!({"for": target, "key": sample.key})) };
-        let response = ask(ctx, self.tiers(), asking, &masked).await?;
+        // What a server does with an answer is its own affair: it may want another one each time.
+        let named = ("sample", json!({"for": target, "key": sample.key}));
+        let asking = Asking { role, tier, named, prompt: None, schedule: Schedule::Now };
+        let response = ask(ctx, self, asking, &masked).await?.response;
         let stop_reason = match response.stop {
             StopReason::End | StopReason::Paused | StopReason::Other(_) => "endTurn",
             StopReason::StopSequence => "stopSequence",

@@ -7,10 +7,11 @@
 //! Personal data leaves as placeholders. They are numbered by first occurrence, so a conversation that is built again after
 //! a restart has the same ones. Tools get the values back, secrets never; in the answer they stay masked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use graphs::Schedule;
 use models::{
     MaskKind, Masker, Message, ModelRequest, ModelResponse, OutputSchema, Part, Role, StopReason, System, Tool, Vault,
     Window,
@@ -23,7 +24,7 @@ use serde_json::{Value, json};
 
 use super::team::Team;
 use super::turn::{Asking, ask};
-use super::{Mind, beginning};
+use super::{Mind, beginning, prompt_version};
 use crate::reach::{Answer, Reach};
 
 /// Most turns of a conversation.
@@ -61,6 +62,8 @@ pub(super) struct Talk<'a> {
     pub(super) role: &'a str,
     pub(super) tier: &'a str,
     pub(super) env: Option<&'a str>,
+    /// At once, or with others in a batch.
+    pub(super) schedule: Schedule,
     /// Tells this conversation from others of the same task; empty where there is one.
     pub(super) label: &'a str,
 }
@@ -96,6 +99,8 @@ impl From<TaskError> for Stopped {
 /// What tools said in a conversation, and what stands for what in it.
 pub(super) struct Heard {
     pub(super) answers: Vec<Answer>,
+    /// How models were asked, where that is not as the node wanted it.
+    pub(super) notes: BTreeSet<String>,
     masker: Arc<Masker>,
     vault: Vault,
 }
@@ -159,6 +164,7 @@ impl Talk<'_> {
         check: impl Fn(&T) -> Result<(), String>,
     ) -> Result<(T, Heard), Stopped> {
         let (tools, targets) = self.tools().await?;
+        let version = prompt_version(&question.system);
         let frame = ModelRequest {
             system: System { text: question.system, cache: true },
             tools,
@@ -170,7 +176,12 @@ impl Talk<'_> {
         let mut course = Course {
             messages: vec![Message::user(question.user)],
             targets,
-            heard: Heard { answers: Vec::new(), masker: Arc::clone(&self.mind.masker), vault: Vault::default() },
+            heard: Heard {
+                answers: Vec::new(),
+                notes: BTreeSet::new(),
+                masker: Arc::clone(&self.mind.masker),
+                vault: Vault::default(),
+            },
             room: room.min(WINDOW_TOKENS_MAX),
             n_calls: 0,
             n_failures: 0,
@@ -180,11 +191,17 @@ impl Talk<'_> {
         for turn in 0..TURNS_MAX {
             let request = ModelRequest { messages: course.within_window().await?, ..frame.clone() };
             let named = if self.label.is_empty() { turn.into() } else { format!("{}.{turn}", self.label).into() };
-            let asking = Asking { role: Some(self.role), tier: self.tier, named: ("turn", named) };
+            let prompt = Some(version.clone());
+            let (role, tier, schedule) = (Some(self.role), self.tier, self.schedule);
+            let asking = Asking { role, tier, named: ("turn", named), prompt, schedule };
             let masked = self.mind.masker.mask(&mut course.heard.vault, &request);
             let masked = masked.map_err(|error| Stopped::Unable(format!("it cannot be masked: {error}")))?;
-            let response = ask(self.ctx, self.mind.tiers(), asking, &masked).await?;
-            if let Some(answer) = self.hear(&mut course, response, &check).await? {
+            let said = ask(self.ctx, self.mind, asking, &masked).await?;
+            course.heard.notes.extend(said.note);
+            if let Some(answer) = self.hear(&mut course, said.response, &check).await? {
+                if let Some(fresh) = said.fresh {
+                    fresh.keep(self.mind).await;
+                }
                 return Ok((answer, course.heard));
             }
         }

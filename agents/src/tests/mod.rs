@@ -1,7 +1,9 @@
 //! Tests of the crate: the harness they share, and one module per area.
 
 mod airflow;
+mod answers;
 mod assistant;
+mod batched;
 mod faults;
 mod library;
 mod mcp;

@@ -63,7 +63,7 @@ impl Script {
 }
 
 /// What a script that is at its end answers.
-fn down() -> ModelError {
+pub(super) fn down() -> ModelError {
     ModelError {
         class: ModelFault::Unavailable,
         provider: "p".to_owned(),
@@ -130,7 +130,7 @@ async fn diagnosed(
     diagnosed_by((incident, extra), tools, mind(scripts[0], scripts[1])).await
 }
 
-async fn diagnosed_by(
+pub(super) async fn diagnosed_by(
     (incident, extra): (Value, &str),
     tools: ScriptedTools,
     mind: Mind,

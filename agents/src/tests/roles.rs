@@ -27,7 +27,7 @@ async fn work(node: &str, tools: ScriptedTools, input: Value) -> (Result<Value, 
     (result, tools, world)
 }
 
-fn profile(value: u32, lag: u32) -> Value {
+pub(super) fn profile(value: u32, lag: u32) -> Value {
     json!({
         "weekday": "Wednesday", "row_count": value,
         "measures": [

@@ -155,7 +155,7 @@ impl World {
         Self::over((store, kit), tools, policy, |agents| Arc::new(agents))
     }
 
-    fn over(
+    pub(super) fn over(
         (store, kit): (Arc<dyn Store>, Kit),
         tools: Arc<dyn ToolBox>,
         policy: Arc<dyn Policy>,

@@ -84,6 +84,30 @@ mod tests {
     }
 
     #[test]
+    fn only_an_agent_has_a_schedule_and_its_words_are_known() {
+        check_error(
+            "graph: g\nstate: { out: {} }\nnodes:\n  a: { agent: assistant, schedule: batc, output: out, then: b }\n  b: { emit: 1, schedule: batch, then: end }\nstart: a\n",
+            expect![[r#"
+                error[G009]: unknown value of `schedule` `batc`
+                 --> g.yaml:4:36
+                  |
+                4 |   a: { agent: assistant, schedule: batc, output: out, then: b }
+                  |                                    ^^^^
+                  = help: did you mean `batch`?
+                  = help: known are now, batch
+
+                error[G031]: `schedule` belongs to `agent` nodes, and this one is `emit`
+                 --> g.yaml:5:17
+                  |
+                5 |   b: { emit: 1, schedule: batch, then: end }
+                  |                 ^^^^^^^^
+                  = help: remove it
+
+            "#]],
+        );
+    }
+
+    #[test]
     fn specialists_and_their_supervisor_belong_together() {
         check_error(
             "graph: g\nstate: { out: {} }\nnodes:\n  a: { agent: assistant, pattern: supervise, output: out, then: b }\n  b: { agent: assistant, specialists: { logs: { tools: [x.y] } }, output: out, then: end }\nstart: a\n",

@@ -1,6 +1,6 @@
 //! Node kinds.
 
-use crate::agent::{Pattern, Tier};
+use crate::agent::{Pattern, Schedule, Tier};
 use crate::checks::{
     g005_missing_key as g005, g011_node_kind as g011, g024_bad_name as g024, g031_misplaced_key as g031,
     g032_out_of_range as g032,
@@ -55,6 +55,10 @@ impl Lower<'_> {
             Some("supervise") => Pattern::Supervise,
             _ => Pattern::React,
         };
+        let schedule = match fields.get("schedule").and_then(|field| self.word(field, keys::SCHEDULES)) {
+            Some("batch") => Schedule::Batch,
+            _ => Schedule::Now,
+        };
         let specialists = fields.get("specialists").map(|field| self.specialists(field)).unwrap_or_default();
         match (pattern, fields.get("specialists")) {
             (Pattern::Supervise, None) => {
@@ -64,7 +68,7 @@ impl Lower<'_> {
             (Pattern::Supervise, Some(_)) | (_, None) => {}
             (_, Some(unused)) => self.findings.push(g031::without_supervisor(unused.key_span)),
         }
-        Some(KindSpec::Agent { role: self.name(field)?, tools, tier, prompt, pattern, specialists })
+        Some(KindSpec::Agent { role: self.name(field)?, tools, tier, prompt, pattern, schedule, specialists })
     }
 
     fn specialists(&mut self, field: Field<'_>) -> Vec<SpecialistSpec> {
