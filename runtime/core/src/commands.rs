@@ -1,4 +1,4 @@
-//! Requests from outside: start, continue, edit, replay, cancel, drain, migrate.
+//! Requests from outside: start, continue, edit, replay, cancel, drain, migrate, label, note.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,6 +28,26 @@ const LINKS_MAX: usize = 1_000;
 pub const END: &str = "end";
 
 impl Run {
+    /// Labels the thread.
+    pub(crate) fn tag(&mut self, metadata: Value) -> Result<Reply, Refusal> {
+        if self.state.graph.is_none() {
+            return Err(Refusal::Empty);
+        }
+        self.record(Op::Tagged { metadata });
+        self.log.want_flush();
+        Ok(Reply::Done)
+    }
+
+    /// Adds an entry to the audit log.
+    pub(crate) fn note(&mut self, actor: &str, action: &str, detail: Value) -> Result<Reply, Refusal> {
+        if self.state.graph.is_none() {
+            return Err(Refusal::Empty);
+        }
+        self.audit(actor, action, (&"".into(), None), detail);
+        self.log.want_flush();
+        Ok(Reply::Done)
+    }
+
     /// New input.
     pub(crate) fn start(
         &mut self,

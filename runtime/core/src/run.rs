@@ -263,24 +263,6 @@ impl Run {
         }
     }
 
-    fn tag(&mut self, metadata: Value) -> Result<Reply, Refusal> {
-        if self.state.graph.is_none() {
-            return Err(Refusal::Empty);
-        }
-        self.record(Op::Tagged { metadata });
-        self.log.want_flush();
-        Ok(Reply::Done)
-    }
-
-    fn note(&mut self, actor: &str, action: &str, detail: Value) -> Result<Reply, Refusal> {
-        if self.state.graph.is_none() {
-            return Err(Refusal::Empty);
-        }
-        self.audit(actor, action, (&"".into(), None), detail);
-        self.log.want_flush();
-        Ok(Reply::Done)
-    }
-
     /// Does what can be done now: dispatches ready tasks, then settles when nothing moves any more.
     fn advance(&mut self) {
         loop {

@@ -119,25 +119,34 @@ fn what_is_wrong_with_the_models_is_said_before_anybody_is_asked() {
     assert!(err.contains("no model is configured"), "{err}");
 }
 
-#[test]
-fn an_agent_asks_a_model_where_its_rules_do_not_know() {
-    let opinion = json!({
+const ASK: &str = "graph: ask\ninput: { schema: { type: object, properties: { incident: {} } } }\nstate: { incident: {}, diagnosis: {} }\noutput: [diagnosis]\nnodes:\n  why: { agent: diagnostic, tier: { start: rules, max: top }, output: diagnosis, then: end }\nstart: why\n";
+
+fn opinion() -> String {
+    json!({
         "cause_id": null, "class": "resource", "summary": "the quorum witness is mute", "cause": "A storage node is gone.",
         "confidence": 0.9, "gaps": [], "evidence": [{"source": "incident", "quote": "witness mute", "claim": "the error says it"}],
-    });
-    let (url, told) = server(vec![opinion.to_string()]);
-    let stage = installed(&url);
-    stage.write(
-        "ask.yaml",
-        "graph: ask\ninput: { schema: { type: object, properties: { incident: {} } } }\nstate: { incident: {}, diagnosis: {} }\noutput: [diagnosis]\nnodes:\n  why: { agent: diagnostic, tier: { start: rules, max: top }, output: diagnosis, then: end }\nstart: why\n",
-    );
+    })
+    .to_string()
+}
+
+/// A failure that no rule knows, on a day.
+fn incident(number: usize, day: &str) -> String {
     let incident = json!({"incident": {
-        "id": "inc-1", "fingerprint": "f1", "pipeline": "p", "business_date": "2013-01-23", "environment": "production", "kind": "run_failed",
-        "severity": "high", "title": "p failed", "error": "publish: OperationalError: E7731, quorum witness mute", "symptoms": [],
-        "evidence": [{"claim": "it failed", "tool": "w.list_runs", "call": 0, "excerpt": "x"}], "tables": [], "detected_at": "now",
+        "id": format!("inc-{number}"), "fingerprint": "f1", "pipeline": "p", "business_date": day, "environment": "production",
+        "kind": "run_failed", "severity": "high", "title": "p failed", "error": "publish: OperationalError: E7731, quorum witness mute",
+        "symptoms": [], "evidence": [{"claim": "it failed", "tool": "w.list_runs", "call": 0, "excerpt": "x"}], "tables": [],
+        "detected_at": "now",
     }});
+    incident.to_string()
+}
+
+#[test]
+fn an_agent_asks_a_model_where_its_rules_do_not_know() {
+    let (url, told) = server(vec![opinion()]);
+    let stage = installed(&url);
+    stage.write("ask.yaml", ASK);
     let (code, out, err) =
-        run(&stage, &["run", "ask.yaml", "--thread", "t", "--json", "--input", &incident.to_string()]);
+        run(&stage, &["run", "ask.yaml", "--thread", "t", "--json", "--input", &incident(1, "2013-01-23")]);
     assert_eq!(code, 0, "{out}{err}");
     let ended: Value = serde_json::from_str(&out).unwrap();
     let diagnosis = &ended["output"]["diagnosis"];
@@ -148,6 +157,49 @@ fn an_agent_asks_a_model_where_its_rules_do_not_know() {
     let (_, out, _) = run(&stage, &["audit", "export", "--json"]);
     assert!(out.contains("model.small") && out.contains("0.002"), "{out}");
     assert!(!out.contains("witness mute"), "the audit log has no prompt: {out}");
+}
+
+#[test]
+fn the_same_failure_on_another_day_costs_nothing_in_another_process() {
+    // A second request would find nobody.
+    let (url, told) = server(vec![opinion()]);
+    let stage = installed(&url);
+    let file = std::fs::read_to_string(stage.path().join("interlock.yaml")).unwrap();
+    stage.write("interlock.yaml", file.replace("  order:", "  cache: { ttl: 7d }\n  order:"));
+    stage.write("ask.yaml", ASK);
+    let diagnosis = |thread: &str, incident: &str| {
+        let (code, out, err) = run(&stage, &["run", "ask.yaml", "--thread", thread, "--json", "--input", incident]);
+        assert_eq!(code, 0, "{out}{err}");
+        serde_json::from_str::<Value>(&out).unwrap()["output"]["diagnosis"].clone()
+    };
+    let first = diagnosis("monday", &incident(1, "2013-01-21"));
+    let again = diagnosis("tuesday", &incident(2, "2013-01-22"));
+    assert_eq!((&first["summary"], &first["confidence"]), (&again["summary"], &again["confidence"]));
+    assert_eq!(told.iter().count(), 1, "one request");
+    let (_, out, _) = run(&stage, &["audit", "export", "--json"]);
+    let costs: Vec<f64> =
+        out.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).filter_map(cost).collect();
+    assert_eq!(costs, [0.002, 0.0]);
+}
+
+/// What a call of a model cost, where the record is of its end.
+fn cost(record: Value) -> Option<f64> {
+    let detail = &record["entry"]["detail"];
+    (record["entry"]["action"] == "call.ended" && detail["kind"] == "model").then(|| detail["cost"].as_f64().unwrap())
+}
+
+#[test]
+fn a_tier_without_batches_is_asked_at_once_and_says_so() {
+    let (url, told) = server(vec![opinion()]);
+    let stage = installed(&url);
+    stage.write("ask.yaml", ASK.replace("tier: {", "schedule: batch, tier: {"));
+    let (code, out, err) =
+        run(&stage, &["run", "ask.yaml", "--thread", "t", "--json", "--input", &incident(1, "2013-01-23")]);
+    assert_eq!(code, 0, "{out}{err}");
+    assert_eq!(told.iter().count(), 1);
+    let ended: Value = serde_json::from_str(&out).unwrap();
+    let gaps = ended["output"]["diagnosis"]["gaps"].to_string();
+    assert!(gaps.contains("batch"), "{gaps}");
 }
 
 #[test]
