@@ -194,8 +194,8 @@ fn agreement(asked: &Value) -> Value {
 }
 
 fn insistence(asked: &Value) -> Value {
-    let known = asked["known_causes"].as_object().into_iter().flatten();
-    let other = known.filter(|(id, _)| asked["rules"]["cause_id"] != json!(id)).last();
+    let mut known = asked["known_causes"].as_object().into_iter().flatten();
+    let other = known.rfind(|(id, _)| asked["rules"]["cause_id"] != json!(id));
     let (id, class) =
         other.map_or((Value::Null, "unknown"), |(id, cause)| (json!(id), cause["class"].as_str().unwrap_or("unknown")));
     opinion(asked, (id, class), ("It is certainly this", "It is certainly this and nothing else."), 0.99)
