@@ -199,17 +199,7 @@ impl HttpBatches {
 
     fn error(&self, model: &str, fault: Fault, request: &ModelRequest) -> ModelError {
         let clean = |text: &str| cleaned(text, self.link.key.as_ref(), request);
-        ModelError {
-            class: fault.class,
-            provider: self.name.clone(),
-            model: model.to_owned(),
-            request_id: fault.request_id.filter(|id| clean(id) == *id),
-            status: fault.status,
-            detail: clean(&fault.detail),
-            retry_after_ms: fault.retry_after.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
-            spent: fault.spent,
-            tries: 1,
-        }
+        fault.told((&self.name, model), &clean, 1)
     }
 
     /// For errors of calls that carry no request.

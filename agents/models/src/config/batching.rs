@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::cache::duration;
+use super::cache::{duration, number};
 
 /// How long the first request waits for others, unless said otherwise.
 const WINDOW_DEFAULT: Duration = Duration::from_secs(10);
@@ -70,10 +70,10 @@ impl BatchingConfig {
         };
         let window = time("window", &self.window, WINDOW_DEFAULT, (Duration::ZERO, WINDOW_MAX));
         let look = time("look", &self.look, LOOK_DEFAULT, (LOOK_MIN, LOOK_MAX));
-        let size = self.size.unwrap_or(SIZE_DEFAULT);
-        if !(1..=SIZE_MAX).contains(&size) {
-            problems.push(format!("size: {size} is not possible, 1 to {SIZE_MAX} are"));
-        }
+        let size = number("size", self.size.unwrap_or(SIZE_DEFAULT), SIZE_MAX).unwrap_or_else(|problem| {
+            problems.push(problem);
+            SIZE_DEFAULT
+        });
         if problems.is_empty() { Ok(Batching { window, size, look }) } else { Err(problems) }
     }
 }

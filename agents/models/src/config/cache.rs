@@ -48,11 +48,10 @@ impl CacheConfig {
     pub fn bounds(&self) -> Result<CacheBounds, Vec<String>> {
         let mut problems = Vec::new();
         let mut within = |key: &str, value: Option<usize>, default: usize, most: usize| {
-            let value = value.unwrap_or(default);
-            if !(1..=most).contains(&value) {
-                problems.push(format!("{key}: {value} is not possible, 1 to {most} are"));
-            }
-            value
+            number(key, value.unwrap_or(default), most).unwrap_or_else(|problem| {
+                problems.push(problem);
+                default
+            })
         };
         let entries = within("entries", self.entries, ENTRIES_DEFAULT, ENTRIES_MAX);
         let bytes = within("bytes", self.bytes, BYTES_DEFAULT, BYTES_MAX);
@@ -70,6 +69,12 @@ impl CacheConfig {
         });
         if problems.is_empty() { Ok(CacheBounds { entries, bytes, entry_bytes, ttl }) } else { Err(problems) }
     }
+}
+
+/// A number from 1 to `most`.
+pub(super) fn number(key: &str, value: usize, most: usize) -> Result<usize, String> {
+    let fits = (1..=most).contains(&value);
+    fits.then_some(value).ok_or_else(|| format!("{key}: {value} is not possible, 1 to {most} are"))
 }
 
 /// A time as people write it; a day has 24 hours.

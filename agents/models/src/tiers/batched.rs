@@ -1,13 +1,14 @@
 //! Requests of a tier that may wait: handed in with others, looked at until they are answered, for the price of a batch.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use super::{Amounts, Attempt, Completion, Spent, Target, TierError, Tiers, count};
 use crate::batch::{BatchItem, BatchProgress, BatchTicket, Batches, Collector};
 use crate::config::Batching;
 use crate::error::{ErrorClass, ModelError};
 use crate::provider::Ports;
 use crate::request::ModelRequest;
-use std::collections::BTreeMap;
-use std::sync::Arc;
 
 impl Tiers {
     /// The same with batch interfaces of providers, by their names in the configuration.
