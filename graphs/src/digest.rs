@@ -7,7 +7,7 @@ use crate::compiled::GraphDigest;
 
 /// The digest of a document that holds only what has a meaning.
 pub(crate) fn of(document: &Value) -> GraphDigest {
-    GraphDigest(hex::encode(Sha256::digest(canonical(document).as_bytes())))
+    GraphDigest(crate::hex_form::digits(Sha256::digest(canonical(document).as_bytes())))
 }
 
 /// JSON without spaces and with sorted keys.

@@ -93,8 +93,8 @@ async fn call_once(
     let spec = CallSpec { tool: ToolFacts { computed_env: spec.tool.computed_env, ..facts }, ..spec };
     ctx.call(spec, move |permit| async move {
         // A version that nobody had looked at is permitted only after somebody has.
-        if let Version::Differs { pin, .. } | Version::Unpinned { pin } = &version {
-            tools.accept(&target, pin).await?;
+        if let Version::Differs { .. } | Version::Unpinned { .. } = &version {
+            tools.accept(&target, &version).await?;
         }
         let (sink, mut steps) = mpsc::channel(STEPS_QUEUE_MAX);
         let request = ToolRequest {

@@ -165,15 +165,15 @@ impl ToolBox for PinnedHub {
         self.facts_of(server, &look)
     }
 
-    async fn accept(&self, target: &str, pin: &str) -> Result<(), TaskError> {
+    async fn accept(&self, target: &str, permitted: &Version) -> Result<(), TaskError> {
         let (server, tool) = split(target)?;
         let look = self.hub.glance(server, tool).await.map_err(|error| hub_error(&error, EffectClass::ReadOnly))?;
-        if look.tool.pin.as_str() != pin {
+        if permitted.pin() != Some(look.tool.pin.as_str()) {
             let text = format!("`{target}` changed again while people looked at it; nothing was called");
             return Err(TaskError::new(ErrorClass::Denied, text));
         }
-        let is_plain = || self.facts_of(server, &look).map(|facts| matches!(facts.version, Version::Unpinned { .. }));
-        if self.unpinned != Unpinned::Ask && is_plain()? {
+        // Nobody was asked about it: policy lets what nobody has looked at, and what does not speak to the model, go.
+        if self.unpinned != Unpinned::Ask && matches!(permitted, Version::Unpinned { .. }) {
             return Ok(());
         }
         let pinned = self.lock.change(|lock| {

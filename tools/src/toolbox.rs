@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use graphs::EffectClass;
 use parking_lot::Mutex;
 use runtime_core::error::{ErrorClass, TaskError};
-use runtime_core::interlocks::guard::ToolFacts;
+use runtime_core::interlocks::guard::{ToolFacts, Version};
 use serde_json::{Value, json};
 
 use crate::asking::{self, Questions};
@@ -85,8 +85,9 @@ pub trait ToolBox: Send + Sync + 'static {
     async fn facts(&self, _target: &str) -> Result<ToolFacts, TaskError> {
         Ok(ToolFacts::default())
     }
-    /// People have looked at this version of a tool: from now on it is the pinned one.
-    async fn accept(&self, _target: &str, _pin: &str) -> Result<(), TaskError> {
+    /// The call of a tool in a version that was not pinned is permitted now. Where people have looked at it for that, it is
+    /// the pinned one from now on; another version than this is refused.
+    async fn accept(&self, _target: &str, _permitted: &Version) -> Result<(), TaskError> {
         Ok(())
     }
     /// Who asks models for the servers of these tools, if anybody does.

@@ -24,6 +24,7 @@ pub(super) struct Prepared {
     body_len: u64,
     has_snapshot: bool,
     touches_projection: bool,
+    audited: Vec<audit::Loose>,
 }
 
 impl Prepared {
@@ -35,16 +36,17 @@ impl Prepared {
         }
         let key = layout::record_key(&commit.thread, commit.seq);
         let has_snapshot = commit.record.ops.iter().any(|op| matches!(op, Op::Snapshot(_)));
+        let audited = audit::take(&commit.thread, &mut commit.record);
         // What only the encoded body needs is freed here, by many callers, and not by the one writer.
-        commit.record.ops.retain(|op| projection::touches(op) || matches!(op, Op::Audited(_)));
-        let touches_projection = commit.record.ops.iter().any(projection::touches);
+        commit.record.ops.retain(projection::touches);
+        let touches_projection = !commit.record.ops.is_empty();
         let (stored, body_len) = (sealer.seal(&key, &body), body.len() as u64);
-        Ok(Self { stored, key, body_len, has_snapshot, touches_projection, commit })
+        Ok(Self { stored, key, body_len, has_snapshot, touches_projection, audited, commit })
     }
 
     /// Runs on the store's one writer.
     pub(super) fn apply(self, txn: &mut Txn<'_>, sealer: &Arc<Sealer>) -> Result<(), StoreError> {
-        let Self { commit, key, stored, body_len, .. } = self;
+        let Self { commit, key, stored, body_len, audited, .. } = self;
         let thread = &commit.thread;
         let head = Head::read(txn, sealer, thread)?.unwrap_or_default();
         fence(&commit, &head)?;
@@ -54,7 +56,7 @@ impl Prepared {
             let before = Projection::read(txn, sealer, thread)?;
             before.after(thread, &commit.record).write(txn, sealer, thread, &before)?;
         }
-        audit::append(txn, sealer, &commit.thread, commit.record)
+        audit::append(txn, sealer, (commit.record.at, thread, commit.record.run), audited)
     }
 }
 

@@ -36,7 +36,7 @@ pub fn digest_of(value: &Value) -> String {
 
 /// SHA-256 of a text, in hex.
 pub(crate) fn digest_of_text(text: &str) -> String {
-    hex::encode(Sha256::digest(text.as_bytes()))
+    graphs::hex_form::digits(Sha256::digest(text.as_bytes()))
 }
 
 /// A task about to start, with everything its start and its end need.

@@ -187,5 +187,5 @@ pub(super) fn from_json<'e>(work: &Work, value: Cow<'e, Value>, _: Given<'e>) ->
 pub(super) fn digest<'e>(work: &Work, value: Cow<'e, Value>, _: Given<'e>) -> Filtered<'e> {
     work.spend_value(&value)?;
     let canonical = crate::digest::canonical(&value);
-    own(hex::encode(Sha256::digest(canonical.as_bytes())))
+    own(crate::hex_form::digits(Sha256::digest(canonical.as_bytes())))
 }

@@ -1,6 +1,8 @@
 //! Redaction: what goes into the audit log shows no secret. A second net: secrets come in by reference and are hidden
 //! where they are known; this one knows only how they look and what their keys are called.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 /// What a hidden value is replaced by.
@@ -106,9 +108,9 @@ pub fn text(text: &str) -> String {
     if text.contains(PRIVATE_KEY) {
         return HIDDEN.to_owned();
     }
-    let cut: String = text.chars().take(TEXT_CHARS_MAX).collect();
-    let mut shown = whole_text(&cut);
-    if cut.len() < text.len() {
+    let end = text.char_indices().nth(TEXT_CHARS_MAX).map_or(text.len(), |(at, _)| at);
+    let mut shown = whole_text(text.get(..end).unwrap_or(text));
+    if end < text.len() {
         shown.push_str(&format!("… ({} bytes)", text.len()));
     }
     shown
@@ -139,7 +141,7 @@ pub fn whole_text(text: &str) -> String {
         |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '+' | '/' | '=' | ':' | '@' | '%' | '~');
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
-    let mut before = String::new();
+    let mut before = "";
     while !rest.is_empty() {
         let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
         let (word, after) = rest.split_at(end);
@@ -150,7 +152,7 @@ pub fn whole_text(text: &str) -> String {
             shown.push_str(&without_password(word));
         }
         if !word.is_empty() {
-            before = word.rsplit([':', '=']).next().unwrap_or(word).to_owned();
+            before = word.rsplit([':', '=']).next().unwrap_or(word);
         }
         let gap = after.find(is_word).unwrap_or(after.len());
         let (between, next) = after.split_at(gap);
@@ -170,15 +172,15 @@ fn looks_secret(word: &str) -> bool {
 }
 
 /// An address without the password before its host.
-fn without_password(word: &str) -> String {
-    let Some((scheme, rest)) = word.split_once("://") else { return word.to_owned() };
+fn without_password(word: &str) -> Cow<'_, str> {
+    let Some((scheme, rest)) = word.split_once("://") else { return Cow::Borrowed(word) };
     let authority = rest.split('/').next().unwrap_or(rest);
     match authority.rsplit_once('@').and_then(|(user, host)| Some((user.split_once(':')?.0, host))) {
         Some((user, host)) => {
             let path = rest.strip_prefix(authority).unwrap_or("");
-            format!("{scheme}://{user}:{HIDDEN}@{host}{path}")
+            Cow::Owned(format!("{scheme}://{user}:{HIDDEN}@{host}{path}"))
         }
-        None => word.to_owned(),
+        None => Cow::Borrowed(word),
     }
 }
 
