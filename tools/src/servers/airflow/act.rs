@@ -427,7 +427,7 @@ pub(super) async fn mark(airflow: Airflow, args: Mark, _: Key) -> Result<Marked>
 }
 
 /// What all environments share is changed as part of the live one, where the most is asked of a caller.
-fn shared(airflow: &Airflow, environment: &str, what: &str) -> Result<()> {
+pub(super) fn shared(airflow: &Airflow, environment: &str, what: &str) -> Result<()> {
     if environment == airflow.config.live {
         return Ok(());
     }

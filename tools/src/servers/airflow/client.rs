@@ -63,6 +63,10 @@ impl<'a> Request<'a> {
         Self { method: Method::PATCH, path, query: Vec::new(), body: Some(body) }
     }
 
+    pub(super) fn delete(path: &'a [&'a str]) -> Self {
+        Self { method: Method::DELETE, path, query: Vec::new(), body: None }
+    }
+
     #[must_use]
     pub(super) fn with(mut self, key: &'a str, value: impl ToString) -> Self {
         self.query.push((key, value.to_string()));
@@ -136,12 +140,13 @@ impl Client {
         }
     }
 
-    /// One request and its answer as JSON.
+    /// One request and its answer as JSON; an answer without a body is null.
     pub(super) async fn send<T: DeserializeOwned>(&self, who: As, request: Request<'_>) -> Result<T> {
         let answer = self.answered(who, &request, "application/json").await?;
         let place = place(&request);
         let body = collect(answer, &place).await?;
-        serde_json::from_slice(&body).map_err(|error| {
+        let body: &[u8] = if body.is_empty() { b"null" } else { &body };
+        serde_json::from_slice(body).map_err(|error| {
             AirflowError::new(Code::Protocol, format!("{place}: the answer is not as expected: {error}"))
         })
     }

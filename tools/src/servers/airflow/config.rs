@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::error::{AirflowError, Result};
+use super::hide::is_secret_name;
 
 /// Largest configuration file in bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -41,10 +42,32 @@ pub struct Config {
     /// Offers `mark`, which makes a run green or red without any work. Off unless somebody wants it.
     #[serde(default)]
     pub allow_mark: bool,
+    /// Offers `set_variable` for these variables, each within its bounds. For none unless somebody wants it.
+    #[serde(default)]
+    pub settable_variables: BTreeMap<String, Bounds>,
 }
 
 fn page_limit() -> u32 {
     PAGE_LIMIT_DEFAULT
+}
+
+/// What a variable that may be set can be: a whole number.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bounds {
+    /// The smallest.
+    pub min: i64,
+    /// The largest.
+    pub max: i64,
+    /// Pipelines do without it: it may also be absent, so it may be created and removed.
+    #[serde(default)]
+    pub optional: bool,
+}
+
+impl std::fmt::Display for Bounds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} to {}{}", self.min, self.max, if self.optional { ", or absent" } else { "" })
+    }
 }
 
 /// One account.
@@ -114,6 +137,7 @@ impl Config {
                 "business_date: `{pointer}` is not a JSON pointer; write `/{pointer}`"
             )));
         }
+        config.check_settable()?;
         config.environments.entry(config.live.clone()).or_default();
         let unmarked = config.environments.iter().find(|(name, decl)| **name != config.live && decl.conf.is_empty());
         if let Some((name, _)) = unmarked {
@@ -123,6 +147,30 @@ impl Config {
             )));
         }
         Ok(config)
+    }
+
+    fn check_settable(&self) -> Result<()> {
+        for (key, bounds) in &self.settable_variables {
+            let problem = match bounds.min > bounds.max {
+                true => format!("nothing is {bounds}"),
+                // Values are compared and told in the open.
+                false if is_secret_name(key) => "its name is a secret's, and a secret is not set here".to_owned(),
+                false => continue,
+            };
+            return Err(AirflowError::invalid(format!("settable_variables.{key}: {problem}")));
+        }
+        Ok(())
+    }
+
+    /// The bounds of a variable that may be set.
+    pub(super) fn settable(&self, key: &str) -> Result<&Bounds> {
+        self.settable_variables.get(key).ok_or_else(|| {
+            let known: Vec<&str> = self.settable_variables.keys().map(String::as_str).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            AirflowError::denied(format!(
+                "this installation does not allow `{key}` to be set; it allows {known} (`settable_variables`)"
+            ))
+        })
     }
 
     /// The environment of a run with this `conf`: one that claims it, else the live one, where the most is forbidden.
@@ -178,6 +226,9 @@ mod tests {
             ("unknown: 1", "unknown"),
             ("environments: {staging: {}}", "environments.staging"),
             ("business_date: day", "JSON pointer"),
+            ("settable_variables: {rows: {min: 2, max: 1}}", "settable_variables.rows: nothing is 2 to 1"),
+            ("settable_variables: {api_key: {min: 1, max: 2}}", "settable_variables.api_key: its name"),
+            ("settable_variables: {rows: {min: 1}}", "max"),
         ] {
             let text = TEXT
                 .replace("business_date: /day, ", "")

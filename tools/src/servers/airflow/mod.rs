@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  tools ──▶ Airflow ──▶ Client ── JWT, reader ──▶ GET …            runs, tasks, logs, sources, import errors
-//!              │            └───── JWT, actor  ──▶ POST, PATCH …    clear, trigger, pause, pools, mark
+//!              │            └───── JWT, actor  ──▶ POST, PATCH …    clear, trigger, pause, pools, variables, mark
 //!              └ Config: which runs belong to which environment
 //! ```
 //!
@@ -27,6 +27,7 @@ pub mod overview;
 pub mod registry;
 pub mod runs;
 mod server;
+pub mod variable;
 
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use super::hide::{HIDDEN, is_secret_name};
 use super::{Airflow, cut};
 
 /// Longest value of a variable, or detail of an event, that is shown.
-const VALUE_CHARS_MAX: usize = 400;
+pub(super) const VALUE_CHARS_MAX: usize = 400;
 /// Entries of a list that are shown when nobody says how many.
 const LIMIT_DEFAULT: u32 = 50;
 

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::error::{AirflowError, Code, Result};
-use super::{Airflow, act, logs, look, overview, runs};
+use super::{Airflow, act, logs, look, overview, runs, variable};
 
 /// What a tool does to the installation; becomes its MCP annotations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,6 +162,13 @@ fn reading() -> Vec<ToolSpec> {
         ),
         reads(("list_pools", "Pools with their slots."), overview::list_pools),
         reads(("list_variables", "Variables; values with a secret's name are hidden."), overview::list_variables),
+        reads(
+            (
+                "get_variable",
+                "One variable, and whether it is the number that is expected; a secret's name hides both.",
+            ),
+            variable::get_variable,
+        ),
         reads(("list_assets", "Assets with the DAGs that write and read them."), overview::list_assets),
         reads(
             ("event_log", "Who did what, newest first. An entry shows an attempt, also one that was refused."),
@@ -191,6 +198,14 @@ fn acting() -> Vec<ToolSpec> {
         ),
         acts(("set_dag_paused", "Pauses a DAG or lets it run."), Sets, act::set_dag_paused),
         acts(("set_pool", "Sets the number of slots of a pool."), Replaces, act::set_pool),
+        acts(
+            (
+                "set_variable",
+                "Sets a variable if it still is what the caller saw, or removes it. Offered only for variables that the installation names, within their bounds.",
+            ),
+            Replaces,
+            variable::set_variable,
+        ),
         acts(
             (
                 "mark",

@@ -29,10 +29,17 @@ impl AirflowServer {
     /// Only what the installation permits is offered.
     fn tools(&self) -> impl Iterator<Item = &'static ToolSpec> {
         let config = &self.0.config;
-        let (acts, marks) = (config.act.is_some(), config.allow_mark);
+        let acts = config.act.is_some();
         all_tools().iter().filter(move |tool| {
-            let needs_actor = tool.effect != ToolEffect::Reads || tool.name == "list_variables";
-            (acts || !needs_actor) && (marks || tool.name != "mark")
+            // Airflow shows variables to nobody who may not set them.
+            let needs_actor =
+                tool.effect != ToolEffect::Reads || matches!(tool.name, "list_variables" | "get_variable");
+            let is_wanted = match tool.name {
+                "mark" => config.allow_mark,
+                "set_variable" => !config.settable_variables.is_empty(),
+                _ => true,
+            };
+            is_wanted && (acts || !needs_actor)
         })
     }
 }

@@ -5,6 +5,7 @@ mod login;
 mod reads;
 mod recorded;
 mod reference;
+mod variable;
 
 use serde_json::{Value, json};
 

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::reads::run_args;
 use super::{World, with_login};
-use crate::servers::airflow::AirflowServer;
 use crate::servers::airflow::registry::{ToolEffect, all_tools};
+use crate::servers::airflow::{AirflowServer, Config};
 
 #[test]
 fn the_reference_is_current() {
@@ -35,7 +35,7 @@ fn annotations_are_truthful() {
         let hints = spec.describe().annotations.unwrap();
         let reads = spec.effect == ToolEffect::Reads;
         assert_eq!(hints.read_only_hint, Some(reads), "{}", spec.name);
-        let overwrites = matches!(spec.name, "clear" | "set_pool" | "mark");
+        let overwrites = matches!(spec.name, "clear" | "set_pool" | "set_variable" | "mark");
         assert_eq!(hints.destructive_hint, Some(overwrites), "{}", spec.name);
         let named = spec.describe().input_schema["properties"].get("environment").is_some();
         assert!(reads || named, "{}: every act names its environment", spec.name);
@@ -49,10 +49,18 @@ async fn only_what_the_installation_permits_is_offered() {
     };
     let world = World::new(&with_login(&[])).await;
     let offered = names(&AirflowServer::new(world.airflow.clone()));
-    assert!(offered.contains(&"clear") && !offered.contains(&"mark"), "{offered:?}");
-    let world = World::with(&with_login(&[]), |config| config.act = None).await;
+    assert!(offered.contains(&"clear") && offered.contains(&"get_variable"), "{offered:?}");
+    assert!(!offered.contains(&"mark") && !offered.contains(&"set_variable"), "{offered:?}");
+    let world = World::with(&with_login(&[]), super::variable::settable).await;
+    assert!(names(&AirflowServer::new(world.airflow.clone())).contains(&"set_variable"));
+    let without_actor = |config: &mut Config| {
+        super::variable::settable(config);
+        config.act = None;
+    };
+    let world = World::with(&with_login(&[]), without_actor).await;
     let offered = names(&AirflowServer::new(world.airflow.clone()));
-    assert!(!offered.contains(&"clear") && !offered.contains(&"list_variables") && offered.contains(&"get_run"));
+    let needs_actor = ["clear", "list_variables", "get_variable", "set_variable"];
+    assert!(needs_actor.iter().all(|name| !offered.contains(name)) && offered.contains(&"get_run"), "{offered:?}");
 }
 
 #[tokio::test]
@@ -80,6 +88,7 @@ async fn answers_are_as_their_schemas_say() {
         ("health", json!({}), &["health", "version"]),
         ("list_pools", json!({}), &["pools"]),
         ("list_variables", json!({}), &["variables"]),
+        ("get_variable", json!({ "key": super::variable::KEY, "expected": 50_000 }), &["one variable"]),
         ("list_assets", json!({}), &["assets"]),
         ("event_log", json!({ "dag_id": "sales_etl", "limit": 3 }), &["events"]),
         ("clear", clear, &["one run", "clear, only told"]),
@@ -94,8 +103,10 @@ async fn answers_are_as_their_schemas_say() {
             json!({ "pool": "finance_pool", "slots": 3, "environment": "production" }),
             &["one pool", "set pool"],
         ),
+        ("set_variable", super::variable::set(json!(2_000), json!(50_000)), &["one variable", "set variable"]),
+        ("set_variable", super::variable::set(json!(2_000), json!(null)), &["no such variable", "create variable"]),
     ] {
-        let world = World::new(&with_login(exchanges)).await;
+        let world = World::with(&with_login(exchanges), super::variable::settable).await;
         let spec = all_tools().iter().find(|spec| spec.name == tool).unwrap().describe();
         check(tool, &spec.input_schema, &args);
         let answer = world.call(tool, args).await.unwrap();
