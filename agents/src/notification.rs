@@ -179,6 +179,7 @@ fn plan_lines(text: &mut Text, plan: &Value) {
         None => text.line("Remedy", "none"),
     }
     text.line("Why", text_at(plan, "/rationale").unwrap_or_default());
+    text.line("Not tried in staging", text_at(plan, "/unrehearsed").unwrap_or_default());
     if let Some(tool) = text_at(plan, "/production/act/tool") {
         let args = plan.pointer("/production/act/args").map(Value::to_string).unwrap_or_default();
         text.line("Change", &format!("`{tool}` {args}"));

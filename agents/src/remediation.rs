@@ -1,9 +1,11 @@
 //! The remediation agent: picks a declared remedy and writes it down as calls. It makes none of them.
 //!
 //! ```text
-//!  {remedy, action: retry | change | escalate, rationale, reversible, prior, considered,
+//!  {remedy, action: retry | change | escalate, rationale, reversible, prior, considered, unrehearsed: why | null,
 //!   staging | production: {env, act: {tool, args, env, effect, verify, undo} | null, rerun: {tool, args, env, effect, verify}}}
 //! ```
+//!
+//! A change without calls for staging is one that is not tried there; graphs put each such change before a person.
 
 use runtime_core::error::TaskError;
 use serde_json::{Map, Value, json};
@@ -57,9 +59,9 @@ pub fn plan(kit: &Kit, diagnosis: &Diagnosis) -> Result<Value, TaskError> {
             considered.push(json!({ "remedy": name, "obstacle": obstacle }));
             continue;
         }
-        let trial = match remedy.action() {
-            Action::Change => remedy.calls(&kit.estate, &diagnosis.params, &kit.estate.trial)?,
-            Action::Retry => Value::Null,
+        let trial = match (remedy.action(), remedy.unrehearsed()) {
+            (Action::Change, None) => remedy.calls(&kit.estate, &diagnosis.params, &kit.estate.trial)?,
+            (Action::Change, Some(_)) | (Action::Retry, _) => Value::Null,
         };
         return Ok(json!({
             "remedy": name,
@@ -68,6 +70,7 @@ pub fn plan(kit: &Kit, diagnosis: &Diagnosis) -> Result<Value, TaskError> {
             "reversible": remedy.reversible(),
             "prior": remedy.prior(),
             "considered": considered,
+            "unrehearsed": remedy.unrehearsed(),
             "staging": trial,
             "production": remedy.calls(&kit.estate, &diagnosis.params, &kit.estate.live)?,
         }));
@@ -79,7 +82,7 @@ pub fn plan(kit: &Kit, diagnosis: &Diagnosis) -> Result<Value, TaskError> {
     };
     Ok(json!({
         "remedy": null, "action": "escalate", "rationale": why, "reversible": true, "prior": null, "considered": considered,
-        "staging": null, "production": null,
+        "unrehearsed": null, "staging": null, "production": null,
     }))
 }
 

@@ -167,6 +167,9 @@ pub struct Remedy {
     verify: Option<Read>,
     #[serde(default)]
     undo: Option<Read>,
+    /// Why the act cannot be tried in staging first. A person decides about each such act, whatever its record says.
+    #[serde(default)]
+    unrehearsed: Option<String>,
     /// What the estate's way to run again is told, such as where to begin.
     rerun: Map<String, Value>,
     /// The record it starts with where nothing was counted yet; without one, people are asked first.
@@ -195,6 +198,9 @@ impl Remedies {
         let file: File = read(FILE, text)?;
         for (name, remedy) in &file.remedies {
             let broken = |why: &str| Broken::new(FILE, format!("remedy `{name}`: {why}"));
+            if let Some(why) = remedy.unrehearsed.as_deref().and_then(|why| remedy.unfit_for_no_rehearsal(why)) {
+                return Err(broken(why));
+            }
             match (remedy.action, &remedy.act, &remedy.verify) {
                 (Action::Change, None, _) => return Err(broken("a change needs an `act`")),
                 (Action::Change, Some(_), None) => return Err(broken("an act needs a `verify`")),
@@ -252,6 +258,24 @@ impl Remedy {
             }
         }
         None
+    }
+
+    /// What an act that nobody tried first must be, and this one is not.
+    fn unfit_for_no_rehearsal(&self, why: &str) -> Option<&'static str> {
+        match (self.action, &self.undo, self.prior) {
+            (Action::Retry, ..) => Some("a retry is never rehearsed; remove `unrehearsed`"),
+            _ if why.trim().is_empty() => Some("`unrehearsed` says why the act cannot be tried in staging first"),
+            (Action::Change, None, _) => Some("an act that is not tried first needs an `undo`"),
+            (Action::Change, _, Some(_)) => {
+                Some("a person decides about each act that is not tried first, so a `prior` has no effect; remove it")
+            }
+            (Action::Change, Some(_), None) => None,
+        }
+    }
+
+    /// Why its act cannot be tried in staging first; `None` for what is tried there, and for what only runs again.
+    pub fn unrehearsed(&self) -> Option<&str> {
+        self.unrehearsed.as_deref()
     }
 
     /// What it is.
@@ -429,6 +453,38 @@ mod tests {
         check_refused(
             "remedies: { x: { action: retry, params: {}, limits: { n: 1 }, rationale: r, rerun: {} } }",
             expect!["remedies: remedy `x`: limit `n` is no number among its params"],
+        );
+    }
+
+    #[test]
+    fn a_remedy_that_is_not_tried_first_can_be_taken_back_and_trusts_no_record() {
+        let remedy = |action: &str, why: &str, more: &str| {
+            format!(
+                "remedies: {{ x: {{ action: {action}, unrehearsed: '{why}', params: {{}}, rationale: r, rerun: {{}}, {more} }} }}"
+            )
+        };
+        let act = "act: { tool: t, args: {}, effect: idempotent }, verify: { tool: v }";
+        let undone = format!("{act}, undo: {{ tool: u }}");
+        let read = |text: &str| Remedies::from_yaml(text);
+        let whole = read(&remedy("change", "one for both", &undone)).unwrap();
+        assert_eq!(whole.get("x").unwrap().unrehearsed(), Some("one for both"));
+        check_refused(
+            &remedy("change", "one for both", &format!("{undone}, prior: {{ healed: 20, failed: 0 }}")),
+            expect![
+                "remedies: remedy `x`: a person decides about each act that is not tried first, so a `prior` has no effect; remove it"
+            ],
+        );
+        check_refused(
+            &remedy("change", "one for both", act),
+            expect!["remedies: remedy `x`: an act that is not tried first needs an `undo`"],
+        );
+        check_refused(
+            &remedy("change", " ", &undone),
+            expect!["remedies: remedy `x`: `unrehearsed` says why the act cannot be tried in staging first"],
+        );
+        check_refused(
+            &remedy("retry", "one for both", ""),
+            expect!["remedies: remedy `x`: a retry is never rehearsed; remove `unrehearsed`"],
         );
     }
 }

@@ -51,6 +51,7 @@ fn done(desk: &Desk<'_>) -> Vec<String> {
         lines.extend(call(at(plan, "/staging/act")).map(|call| format!("tried in staging: {call}")));
     }
     if !desk.value("changed").is_null() {
+        lines.extend(text_at(plan, "/unrehearsed").map(|why| format!("not tried in staging: {why}")));
         lines.extend(call(at(plan, "/production/act")).map(|call| format!("changed: {call}")));
     }
     if !desk.value("healed_by").is_null() {

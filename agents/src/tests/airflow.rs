@@ -13,10 +13,14 @@ use serde_json::{Value, json};
 use tools::policy::RulePolicy;
 use tools::toolbox::{ToolBox, ToolBrief, ToolRequest};
 
-use super::world::{World, agreeable, library};
+use super::world::{World, agreeable, compiled, library};
 use crate::Kit;
 
 const RUN: &str = "prod__2026-03-31__17";
+/// More heals in a row than a record of 0.80 needs.
+const HEALS: usize = 17;
+/// Polls until a thread has told the record.
+const POLLS_MAX: usize = 1_000_000;
 
 macro_rules! example {
     ($file:literal) => {
@@ -86,6 +90,7 @@ impl ToolBox for Scene {
         let acts = [
             "airflow.clear",
             "airflow.trigger",
+            "airflow.set_variable",
             "sql.execute",
             "sql.grant_privilege",
             "sql.revoke_privilege",
@@ -297,4 +302,110 @@ async fn what_does_not_pass_is_not_tried_for_ever() {
         did airflow.clear {"dag_id":"fx_rates_etl","dag_run_id":"prod__2026-03-31__17","dry_run":false,"environment":"production","only_failed":true,"wait_s":600} (failed)
         did airflow.clear {"dag_id":"fx_rates_etl","dag_run_id":"prod__2026-03-31__17","dry_run":false,"environment":"production","only_failed":true,"wait_s":600} (failed)
         told Page: inc-ca26a32c2811 · fx_rates_etl 2026-03-31: the treasury API for fx rates does not answer (stopped)"#]]).await;
+}
+
+const KILLED: &str = "sessionize: Killed: Process terminated by signal. Likely out of memory error (OOM)";
+
+/// A day of so many rows where 900 are usual, and a variable with this value.
+fn crowded(request: &ToolRequest, n_rows: u32, value: i64) -> Option<Result<Value, TaskError>> {
+    let named = |args: &Value| args["key"] == "web_sessions_chunk_rows";
+    match request.target.as_str() {
+        "airflow.get_variable" if named(&request.args) => {
+            let ok = request.args.get("expected").map(|_| true);
+            Some(Ok(json!({ "key": request.args["key"], "is_set": true, "value": value.to_string(), "ok": ok })))
+        }
+        "airflow.set_variable" if named(&request.args) => Some(Ok(json!({
+            "key": request.args["key"], "previous": request.args["expected"], "value": request.args["value"], "changed": true
+        }))),
+        _ => is(request, "AS usual").then(|| Ok(json!({ "rows": [{ "n": n_rows, "usual": 900 }] }))),
+    }
+}
+
+/// It cannot be tried in staging, which has the same variable: straight to a person.
+#[tokio::test]
+async fn a_chunk_that_holds_too_much_is_made_smaller_after_approval() {
+    check("web_sessions_etl", KILLED, |request| crowded(request, 40_900, 50_000), expect![[r#"
+        run_failed: task sessionize was killed for memory: 40900 rows of src.web_events where 900 are usual (resource, 0.97) → healed
+        asked Guard in `change_unrehearsed`: airflow.set_variable in production → {"choice":"approve"}
+        did airflow.set_variable {"environment":"production","expected":50000,"key":"web_sessions_chunk_rows","value":2000}
+        did airflow.clear {"dag_id":"web_sessions_etl","dag_run_id":"prod__2026-03-31__17","dry_run":false,"environment":"production","only_failed":true,"wait_s":600}"#]]).await;
+}
+
+#[tokio::test]
+async fn a_setting_that_did_not_help_is_what_it_was_before() {
+    let in_vain: Script = |request| match request.target.as_str() {
+        "airflow.clear" => Some(Err(TaskError::new(ErrorClass::Unknown, "run failed"))),
+        _ => crowded(request, 40_900, 50_000),
+    };
+    check("web_sessions_etl", KILLED, in_vain, expect![[r#"
+        run_failed: task sessionize was killed for memory: 40900 rows of src.web_events where 900 are usual (resource, 0.97) → handed_over
+        asked Guard in `change_unrehearsed`: airflow.set_variable in production → {"choice":"approve"}
+        asked Approval in `ask_on_call`: inc-53c6b9c88bae web_sessions_etl 2026-03-31: task sessionize was killed for memory: 40900 rows of src.web_events where 900 are usual → {"choice":"take_over"}
+        did airflow.set_variable {"environment":"production","expected":50000,"key":"web_sessions_chunk_rows","value":2000}
+        did airflow.clear {"dag_id":"web_sessions_etl","dag_run_id":"prod__2026-03-31__17","dry_run":false,"environment":"production","only_failed":true,"wait_s":600} (failed)
+        did airflow.clear {"dag_id":"web_sessions_etl","dag_run_id":"prod__2026-03-31__17","dry_run":false,"environment":"production","only_failed":true,"wait_s":600} (failed)
+        did airflow.clear {"dag_id":"web_sessions_etl","dag_run_id":"prod__2026-03-31__17","dry_run":false,"environment":"production","only_failed":true,"wait_s":600} (failed)
+        did airflow.clear {"dag_id":"web_sessions_etl","dag_run_id":"prod__2026-03-31__17","dry_run":false,"environment":"production","only_failed":true,"wait_s":600} (failed)
+        did airflow.set_variable {"environment":"production","expected":2000,"key":"web_sessions_chunk_rows","value":50000}
+        told Page: inc-53c6b9c88bae · web_sessions_etl 2026-03-31: task sessionize was killed for memory: 40900 rows of src.web_events where 900 are usual (taken_back)"#]]).await;
+}
+
+/// As many rows as usual: what the setting was enough for on every other day is not what killed the task.
+#[tokio::test]
+async fn memory_that_ran_out_on_a_usual_day_is_paged() {
+    check("web_sessions_etl", KILLED, |request| crowded(request, 1_000, 50_000), expect![[r#"
+        run_failed: task sessionize was killed for memory (resource, 0.85) → handed_over
+        asked Approval in `ask_on_call`: inc-53c6b9c88bae web_sessions_etl 2026-03-31: task sessionize was killed for memory → {"choice":"take_over"}
+        told Page: inc-53c6b9c88bae · web_sessions_etl 2026-03-31: task sessionize was killed for memory (needs a person)"#]]).await;
+}
+
+#[tokio::test]
+async fn a_setting_that_is_small_already_is_left_alone() {
+    check("web_sessions_etl", KILLED, |request| crowded(request, 40_900, 2_000), expect![[r#"
+        run_failed: task sessionize was killed for memory (resource, 0.85) → handed_over
+        asked Approval in `ask_on_call`: inc-53c6b9c88bae web_sessions_etl 2026-03-31: task sessionize was killed for memory → {"choice":"take_over"}
+        told Page: inc-53c6b9c88bae · web_sessions_etl 2026-03-31: task sessionize was killed for memory (needs a person)"#]]).await;
+}
+
+#[tokio::test]
+async fn memory_of_a_pipeline_that_declares_no_setting_is_paged() {
+    check("sales_etl", KILLED, |request| crowded(request, 40_900, 50_000), expect![[r#"
+        run_failed: task sessionize was killed for memory (resource, 0.85) → handed_over
+        asked Approval in `ask_on_call`: inc-19e8dbd740ee sales_etl 2026-03-31: task sessionize was killed for memory → {"choice":"take_over"}
+        told Page: inc-19e8dbd740ee · sales_etl 2026-03-31: task sessionize was killed for memory (needs a person)"#]]).await;
+}
+
+/// What is asked about the setting after it healed so often, under a policy that lets everything go.
+async fn asked_after_heals(incident: &str) -> Vec<String> {
+    let everything = "{ environment_arguments: [/environment, /connection], rules: [{ name: everything, decide: allow, envs: [production, staging, none] }] }";
+    let script: Script = |request| crowded(request, 40_900, 50_000);
+    let scene = Arc::new(Scene { dag: "web_sessions_etl", error: KILLED, script, acts: Mutex::default() });
+    let policy = Arc::new(RulePolicy::from_yaml(everything).unwrap());
+    let mut world = World::in_estate(kit(), Arc::clone(&scene) as _, policy);
+    world.engine.add_graph(Arc::new(compiled("etl-incident", incident))).await.unwrap();
+    for n in 0..=HEALS {
+        world = world.on(&format!("t{n}"));
+        world.questions.clear();
+        assert_eq!(world.run(library("etl-reliability"), json!({}), agreeable).await, Outcome::Success);
+        let mut polls = 0..POLLS_MAX;
+        while world.engine.n_active() > 0 {
+            polls.next().expect("a thread never came to rest");
+            tokio::task::yield_now().await;
+        }
+    }
+    let made = scene.acts.lock().iter().filter(|act| act.starts_with("airflow.set_variable")).count();
+    assert_eq!(made, HEALS + 1);
+    world.questions
+}
+
+/// Neither a policy that lets everything go nor any number of heals stands in for the rehearsal. With the bar of other changes
+/// they would.
+#[tokio::test]
+async fn a_change_that_was_not_tried_first_never_goes_without_a_person() {
+    let incident = include_str!("../../../graphs/library/etl-incident.yaml");
+    let asked = r#"Guard in `change_unrehearsed`: airflow.set_variable in production → {"choice":"approve"}"#;
+    assert_eq!(asked_after_heals(incident).await, [asked]);
+    let weakened = incident.replace("at_least: 1.0\n", "at_least: 0.80\n");
+    assert_ne!(weakened, incident);
+    assert_eq!(asked_after_heals(&weakened).await, [""; 0]);
 }

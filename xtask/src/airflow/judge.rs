@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::Took;
 
 /// Scenarios that the bot heals; the others it leaves as they are and pages a person.
-const HEALED: [&str; 8] = [
+const HEALED: [&str; 9] = [
     "api_timeout_transient",
     "api_outage_backoff",
     "deadlock_transient",
@@ -15,6 +15,7 @@ const HEALED: [&str; 8] = [
     "column_added",
     "null_burst",
     "poison_record",
+    "oom_kill",
 ];
 
 /// What a scenario must come to.
