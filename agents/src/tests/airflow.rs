@@ -350,6 +350,22 @@ async fn a_setting_that_did_not_help_is_what_it_was_before() {
         told Page: inc-53c6b9c88bae · web_sessions_etl 2026-03-31: task sessionize was killed for memory: 40900 rows of src.web_events where 900 are usual (taken_back)"#]]).await;
 }
 
+/// The installation's policy lets the undo go: it is part of what was approved.
+#[tokio::test]
+async fn a_setting_that_does_not_take_is_undone_at_once() {
+    let deaf: Script = |request| match request.target.as_str() {
+        "airflow.get_variable" if request.args.get("expected").is_some() => Some(Ok(json!({ "ok": false }))),
+        _ => crowded(request, 40_900, 50_000),
+    };
+    check("web_sessions_etl", KILLED, deaf, expect![[r#"
+        run_failed: task sessionize was killed for memory: 40900 rows of src.web_events where 900 are usual (resource, 0.97) → handed_over
+        asked Guard in `change_unrehearsed`: airflow.set_variable in production → {"choice":"approve"}
+        asked Approval in `ask_on_call`: inc-53c6b9c88bae web_sessions_etl 2026-03-31: task sessionize was killed for memory: 40900 rows of src.web_events where 900 are usual → {"choice":"take_over"}
+        did airflow.set_variable {"environment":"production","expected":50000,"key":"web_sessions_chunk_rows","value":2000}
+        did airflow.set_variable {"environment":"production","expected":2000,"key":"web_sessions_chunk_rows","value":50000}
+        told Page: inc-53c6b9c88bae · web_sessions_etl 2026-03-31: task sessionize was killed for memory: 40900 rows of src.web_events where 900 are usual (stopped)"#]]).await;
+}
+
 /// As many rows as usual: what the setting was enough for on every other day is not what killed the task.
 #[tokio::test]
 async fn memory_that_ran_out_on_a_usual_day_is_paged() {
@@ -395,6 +411,8 @@ async fn asked_after_heals(incident: &str) -> Vec<String> {
     }
     let made = scene.acts.lock().iter().filter(|act| act.starts_with("airflow.set_variable")).count();
     assert_eq!(made, HEALS + 1);
+    let why = "**Not tried in staging**: staging and production share the variable";
+    assert!(world.notices.notices().iter().any(|notice| notice.text.contains(why)));
     world.questions
 }
 

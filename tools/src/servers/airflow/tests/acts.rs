@@ -16,7 +16,8 @@ fn clear_args(more: Value) -> Value {
     args
 }
 
-fn sent(world: &World) -> Vec<String> {
+/// What was sent to change something.
+pub(super) fn sent(world: &World) -> Vec<String> {
     let asked = world.recorded.asked();
     let acts = asked.iter().filter(|asked| !asked.line.starts_with("GET") && !asked.line.ends_with("/auth/token"));
     acts.map(|asked| format!("{} {}", asked.line, asked.body)).collect()

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::acts::sent;
 use super::{World, with_login};
 use crate::servers::airflow::config::Bounds;
 use crate::servers::airflow::{Code, Config};
@@ -16,13 +17,6 @@ pub(super) fn settable(config: &mut Config) {
 
 pub(super) fn set(value: Value, expected: Value) -> Value {
     json!({ "key": KEY, "value": value, "expected": expected, "environment": "production" })
-}
-
-/// What was sent to change something.
-fn sent(world: &World) -> Vec<String> {
-    let asked = world.recorded.asked();
-    let acts = asked.iter().filter(|asked| !asked.line.starts_with("GET") && !asked.line.ends_with("/auth/token"));
-    acts.map(|asked| format!("{} {}", asked.line, asked.body)).collect()
 }
 
 async fn world(exchanges: &[&str]) -> World {
