@@ -297,8 +297,7 @@ async fn a_task_that_its_node_has_no_time_for_is_cancelled() {
 async fn a_second_attempt_comes_back_to_the_task_of_the_first() {
     let dir = tempfile::tempdir().unwrap();
     let lake = Lake::new(dir.path());
-    let patient =
-        GRAPH.replace("then: end", "timeout: 3s, retry: { attempts: 2, initial: 1ms }, then: end");
+    let patient = GRAPH.replace("then: end", "timeout: 3s, retry: { attempts: 2, initial: 1ms }, then: end");
     let finish = async |engine: &Engine, thread: &ThreadId| {
         until(async || {
             let state = engine.state(thread).await.unwrap().unwrap();
@@ -343,7 +342,8 @@ fn asked_by_a_task(tools: &impl Fn(Hub) -> Arc<dyn ToolBox>) -> (Lake, Arc<dyn S
     let dir = tempfile::tempdir().unwrap();
     let lake = Lake::new(dir.path());
     let schema = json!({"type": "object", "properties": {"region": {"type": "string"}}, "required": ["region"]});
-    let form = json!({"method": "elicitation/create", "params": {"message": "Which region?", "requestedSchema": schema}});
+    let form =
+        json!({"method": "elicitation/create", "params": {"message": "Which region?", "requestedSchema": schema}});
     lake.say(json!({"status": "input_required", "inputRequests": {"where": form}}));
     let store: Arc<dyn Store> = open(&Address::Memory, &OpenOptions::default()).unwrap();
     let question = until_death(async {

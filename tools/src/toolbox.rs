@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 
 use crate::asking::{self, Questions};
 use crate::hub::{
-    CallOptions, Delivery, Effect, Hub, InputAnswers, InputRequest, Pin, Reply, StepSink, Task, TaskState, ToolError, ToolErrorClass,
-    ToolOutcome,
+    CallOptions, Delivery, Effect, Hub, InputAnswers, InputRequest, Pin, Reply, StepSink, Task, TaskState, ToolError,
+    ToolErrorClass, ToolOutcome,
 };
 use crate::policy::pattern_fits;
 use crate::sampling::Sampler;

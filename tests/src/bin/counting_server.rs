@@ -48,7 +48,9 @@ impl Server {
                 }),
             ),
             Some("tasks/get") => self.look(id, &message["params"]),
-            Some("tasks/cancel") if self.script["uncancellable"] != true => self.take(id, "tasks/cancel", &message["params"]),
+            Some("tasks/cancel") if self.script["uncancellable"] != true => {
+                self.take(id, "tasks/cancel", &message["params"])
+            }
             Some("tasks/update") => self.take(id, "tasks/update", &message["params"]),
             Some("initialize") => reply(
                 id,

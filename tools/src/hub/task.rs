@@ -77,7 +77,11 @@ fn read(raw: &Value) -> Result<Task, String> {
     if id.is_empty() || id.len() > ID_BYTES_MAX {
         return Err(format!("the server began a task whose id has {} bytes; 1 to {ID_BYTES_MAX} are usable", id.len()));
     }
-    Ok(Task { id: id.to_owned(), poll_ms: raw.get("pollIntervalMs").and_then(Value::as_u64), answered: BTreeSet::new() })
+    Ok(Task {
+        id: id.to_owned(),
+        poll_ms: raw.get("pollIntervalMs").and_then(Value::as_u64),
+        answered: BTreeSet::new(),
+    })
 }
 
 impl Server {
