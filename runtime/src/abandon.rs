@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use runtime_core::effect::Abandoned;
 use tokio_util::task::TaskTracker;
 
-use crate::engine::EngineBuilder;
+use crate::engine::{Engine, EngineBuilder};
 
 /// Called when a task was ended for good (durably): cancelled, timed out, replaced. Never when the process only stops, because
 /// the task then asks for the same calls again. May be called twice for one task.
@@ -40,5 +40,12 @@ impl EngineBuilder {
     pub fn on_abandon(mut self, tell: OnAbandon) -> Self {
         self.farewells.tell = Some(tell);
         self
+    }
+}
+
+impl Engine {
+    /// Waits until everything that was abandoned has been told. Before the means to tell it are closed.
+    pub async fn all_told(&self) {
+        self.services.farewells.done().await;
     }
 }

@@ -186,7 +186,7 @@ impl EngineBuilder {
 /// A handle to the engine. Cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
-    services: Arc<Services>,
+    pub(crate) services: Arc<Services>,
     pub(crate) threads: Arc<Mutex<BTreeMap<ThreadId, mpsc::Sender<Request>>>>,
     tracker: TaskTracker,
 }
@@ -577,7 +577,7 @@ impl Engine {
         }
         self.tracker.close();
         self.tracker.wait().await;
-        self.services.farewells.done().await;
+        self.all_told().await;
         self.services.store.close().await?;
         Ok(())
     }

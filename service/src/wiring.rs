@@ -188,6 +188,7 @@ impl Session {
             _ = tokio::signal::ctrl_c() => {}
         }
         self.nursery.close();
+        self.engine.all_told().await;
         self.hub.close().await;
         self.engine.shutdown().await?;
         Ok(())

@@ -246,8 +246,10 @@ async fn ended_early(
     lake.until_looked_at(1).await;
     end(&engine, &ThreadId::new("t").unwrap()).await;
     let ended = running.ended().await.unwrap();
-    engine.shutdown().await.unwrap();
+    // In the order of the binary: its servers are closed under whatever still calls them.
+    engine.all_told().await;
     hub.close().await;
+    engine.shutdown().await.unwrap();
     (ended.outcome, lake.arrived("tasks/cancel"))
 }
 
