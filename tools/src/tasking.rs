@@ -172,7 +172,7 @@ mod tests {
         let asked = looked(0, json!({"interlock/asks": request}));
         let ended = looked(1, json!({"rows": 1}));
         let left = |calls: &[(CallHead, CallOutcome)]| left_running(calls).len();
-        assert_eq!(left(&[began.clone()]), 1);
+        assert_eq!(left(std::slice::from_ref(&began)), 1);
         assert_eq!(left(&[began.clone(), asked.clone()]), 1, "a question is no end");
         assert_eq!(left(&[began.clone(), asked, ended.clone()]), 0);
         assert_eq!(left(&[ended]), 0);
