@@ -324,6 +324,7 @@ impl Driver {
             }
             Effect::Dispatch(dispatch) => self.dispatch(*dispatch),
             Effect::Abort { task, token } => self.abort(task, token),
+            Effect::Abandoned(abandoned) => self.services.farewells.begin(*abandoned),
             Effect::Verdict { task, token, ix, verdict } => {
                 if let Some(sender) = self.waiting.lock().remove(&(task, token, ix)) {
                     drop(sender.send(verdict));

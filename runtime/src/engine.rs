@@ -22,6 +22,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
+use crate::abandon::Farewells;
 use crate::cache::NodeCache;
 use crate::driver::{Ask, Driver, EngineFault, REQUESTS_MAX, Request, Stop};
 use crate::graphs_loaded::LoadedGraphs;
@@ -62,6 +63,7 @@ pub(crate) struct Services {
     kinds: BTreeMap<&'static str, Arc<dyn NodeKind>>,
     functions: BTreeMap<String, Arc<dyn NodeKind>>,
     on_ask: Option<OnAsk>,
+    pub(crate) farewells: Farewells,
     settings: Settings,
 }
 
@@ -98,6 +100,7 @@ pub struct EngineBuilder {
     kinds: BTreeMap<&'static str, Arc<dyn NodeKind>>,
     functions: BTreeMap<String, Arc<dyn NodeKind>>,
     on_ask: Option<OnAsk>,
+    pub(crate) farewells: Farewells,
     stand_in: Option<Arc<dyn StandIn>>,
     grace: std::time::Duration,
 }
@@ -172,6 +175,7 @@ impl EngineBuilder {
             kinds: self.kinds,
             functions: self.functions,
             on_ask: self.on_ask,
+            farewells: self.farewells,
             stand_in: self.stand_in,
             settings: Settings { grace: self.grace, seed },
         };
@@ -182,7 +186,7 @@ impl EngineBuilder {
 /// A handle to the engine. Cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
-    services: Arc<Services>,
+    pub(crate) services: Arc<Services>,
     pub(crate) threads: Arc<Mutex<BTreeMap<ThreadId, mpsc::Sender<Request>>>>,
     tracker: TaskTracker,
 }
@@ -232,6 +236,7 @@ impl Engine {
             kinds: BTreeMap::new(),
             functions: BTreeMap::new(),
             on_ask: None,
+            farewells: Farewells::default(),
             stand_in: None,
             grace: Settings::default().grace,
         }
@@ -572,6 +577,7 @@ impl Engine {
         }
         self.tracker.close();
         self.tracker.wait().await;
+        self.all_told().await;
         self.services.store.close().await?;
         Ok(())
     }

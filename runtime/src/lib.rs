@@ -2,6 +2,7 @@
 //!
 //! [`engine`] is the handle, `driver` the loop, [`context`] what a node sees, [`ports`] what the engine needs.
 
+mod abandon;
 mod cache;
 pub mod context;
 mod driver;
@@ -16,6 +17,7 @@ mod subscribers;
 pub mod track_records;
 pub mod view;
 
+pub use abandon::OnAbandon;
 pub use context::{CallSpec, Context, Meter, Permit};
 pub use driver::EngineFault;
 pub use engine::{Ended, Engine, EngineBuilder, Running, Start};

@@ -25,6 +25,7 @@ use tools::node::ToolNode;
 use tools::pinned::PinnedHub;
 use tools::policy::RulePolicy;
 use tools::sampling::Sampler;
+use tools::tasking;
 use tools::toolbox::ToolBox;
 
 use crate::answers::Who;
@@ -99,6 +100,7 @@ impl Session {
         let engine = Engine::builder(Arc::clone(&store))
             .policy(policy(&config))
             .kind("tool", Arc::new(ToolNode::new(Arc::clone(&tools))))
+            .on_abandon(tasking::on_abandon(Arc::clone(&tools)))
             .function(CALL_AS, Arc::new(CallAs(Arc::clone(&tools))))
             .kind("agent", Arc::new(Agents::new(tools, notifier, minds)))
             .kind("spawn", Arc::new(SpawnNode(Arc::clone(&nursery))))
@@ -186,6 +188,7 @@ impl Session {
             _ = tokio::signal::ctrl_c() => {}
         }
         self.nursery.close();
+        self.engine.all_told().await;
         self.hub.close().await;
         self.engine.shutdown().await?;
         Ok(())

@@ -68,7 +68,7 @@ pub async fn call_tool(ctx: &Context, tools: &Arc<dyn ToolBox>, spec: CallSpec) 
     for _ in 0..asking::ROUNDS_MAX {
         let result = call_once(ctx, tools, spec.clone(), answers).await?;
         if let Some(task) = tasking::begun(&result) {
-            return tasking::wait(ctx, tools, &spec.target, task).await;
+            return tasking::wait(ctx, tools, &spec, task).await;
         }
         let Some(request) = asking::asked(&result) else { return Ok(result) };
         let sampled = sampling::answered(ctx, tools, &spec, &request).await?;

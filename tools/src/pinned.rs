@@ -10,7 +10,7 @@ use runtime_core::error::{ErrorClass, TaskError};
 use runtime_core::interlocks::guard::{Hints, ToolFacts, Unpinned, Version};
 use serde_json::{Value, json};
 
-use crate::hub::{Annotations, Effect, Hub, Look, Pin, Task};
+use crate::hub::{Annotations, Effect, Hub, InputAnswers, Look, Pin, Task};
 use crate::lock::{Lock, LockFile, PinnedTool, Standing};
 use crate::sampling::Sampler;
 use crate::scan::{Flag, scan};
@@ -140,6 +140,14 @@ impl ToolBox for PinnedHub {
 
     async fn follow(&self, target: &str, task: &Task) -> Result<Followed, TaskError> {
         ToolBox::follow(&self.hub, target, task).await
+    }
+
+    async fn answer(&self, target: &str, task: &Task, answers: &InputAnswers) -> Result<(), TaskError> {
+        ToolBox::answer(&self.hub, target, task, answers).await
+    }
+
+    async fn cancel(&self, target: &str, task: &Task) -> Result<(), TaskError> {
+        ToolBox::cancel(&self.hub, target, task).await
     }
 
     fn sampler(&self) -> Option<&Arc<dyn Sampler>> {

@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 
 use crate::asking::{self, Questions};
 use crate::hub::{
-    CallOptions, Delivery, Effect, Hub, InputAnswers, Pin, Reply, StepSink, Task, TaskState, ToolError, ToolErrorClass,
-    ToolOutcome,
+    CallOptions, Delivery, Effect, Hub, InputAnswers, InputRequest, Pin, Reply, StepSink, Task, TaskState, ToolError,
+    ToolErrorClass, ToolOutcome,
 };
 use crate::policy::pattern_fits;
 use crate::sampling::Sampler;
@@ -51,6 +51,8 @@ pub struct ToolRequest {
 pub enum Followed {
     /// It goes on.
     Working(Task),
+    /// It stands still until these questions are answered.
+    Asks(InputRequest),
     /// The result of the call that began it.
     Done(Value),
 }
@@ -77,6 +79,14 @@ pub trait ToolBox: Send + Sync + 'static {
     async fn call(&self, request: ToolRequest) -> Result<Value, TaskError>;
     /// Looks once at a task that a call began; see [`tasking`](crate::tasking).
     async fn follow(&self, target: &str, _task: &Task) -> Result<Followed, TaskError> {
+        Err(TaskError::invalid(format!("`{target}` cannot have begun a task here")))
+    }
+    /// Hands answers to a task that asked for them. Contract: telling twice is telling once.
+    async fn answer(&self, target: &str, _task: &Task, _answers: &InputAnswers) -> Result<(), TaskError> {
+        Err(TaskError::invalid(format!("`{target}` cannot have begun a task here")))
+    }
+    /// Says that nobody waits for a task any more.
+    async fn cancel(&self, target: &str, _task: &Task) -> Result<(), TaskError> {
         Err(TaskError::invalid(format!("`{target}` cannot have begun a task here")))
     }
     /// Effect class of a tool, from declared configuration.
@@ -134,6 +144,7 @@ impl ToolBox for Hub {
         let (server, tool) = split(target)?;
         match Hub::follow(self, server, tool, task).await {
             Ok(TaskState::Working(task)) => Ok(Followed::Working(task)),
+            Ok(TaskState::Asks(request)) => Ok(Followed::Asks(request)),
             Ok(TaskState::Done(outcome)) => read_outcome(target, outcome).map(Followed::Done),
             // Whether the act happened is what nobody knows then; a look that failed may be repeated.
             Err(error) if error.class == ToolErrorClass::OutcomeUnknown => {
@@ -141,6 +152,18 @@ impl ToolBox for Hub {
             }
             Err(error) => Err(hub_error(&error, EffectClass::ReadOnly)),
         }
+    }
+
+    async fn answer(&self, target: &str, task: &Task, answers: &InputAnswers) -> Result<(), TaskError> {
+        let (server, tool) = split(target)?;
+        let told = Hub::answer_task(self, server, tool, task, answers).await;
+        told.map_err(|error| hub_error(&error, EffectClass::ReadOnly))
+    }
+
+    async fn cancel(&self, target: &str, task: &Task) -> Result<(), TaskError> {
+        let (server, tool) = split(target)?;
+        let told = Hub::cancel_task(self, server, tool, task).await;
+        told.map_err(|error| hub_error(&error, EffectClass::ReadOnly))
     }
 
     async fn effect(&self, target: &str) -> Result<EffectClass, TaskError> {

@@ -191,6 +191,7 @@ impl Run {
     /// Drops subgraphs, questions and timers of the superstep under way.
     pub(crate) fn forget_children(&mut self, why: &str) {
         self.abort_all();
+        let left = self.unfinished_in(|ns| ns.is_empty());
         let children: Vec<Ns> =
             self.state.frames.iter().filter(|(ns, f)| !ns.is_empty() && !f.asleep).map(|(ns, _)| ns.clone()).collect();
         for ns in children {
@@ -200,6 +201,7 @@ impl Run {
         }
         self.withdraw_questions(why);
         self.clear_timers();
+        self.tell_abandoned(left);
     }
 
     /// Nothing is due any more; the ledger is told all the same.
@@ -306,15 +308,19 @@ impl Run {
         if self.state.active_run().is_none() && !paused {
             return Err(Refusal::NotRunning);
         }
+        let left = self.unfinished_in(|_| true);
         self.withdraw_questions(why);
         self.clear_timers();
         self.audit("runtime", "run.cancelled", (&"".into(), None), json!({ "why": why }));
         if self.state.active_run().is_some() {
-            self.end_run(Outcome::Cancelled);
+            self.close_run(Outcome::Cancelled);
+            self.tell_abandoned(left);
+            self.next_queued();
         } else if let Some(run) = self.state.run.as_ref().map(|run| run.id) {
             self.record(Op::RunEnded { run, outcome: Outcome::Cancelled });
             self.log.want_flush();
             self.hold(Effect::RunEnded { run, outcome: Outcome::Cancelled });
+            self.tell_abandoned(left);
             self.next_queued();
         }
         Ok(Reply::Done)

@@ -11,7 +11,7 @@ use crate::event::{Cached, LiveTimer, RequestId, Token};
 use crate::ids::{CallIx, CheckpointId, InterruptId, Name, Ns, RunId, TaskId, Timestamp};
 use crate::interlocks::breaker::{Press, Sign};
 use crate::interlocks::track_record::Heal;
-use crate::record::{Answer, CallOutcome, Commit, Interrupt, Outcome};
+use crate::record::{Answer, CallHead, CallOutcome, Commit, Interrupt, Outcome};
 use crate::spending::Take;
 use crate::stream::StreamEvent;
 
@@ -24,6 +24,8 @@ pub enum Effect {
     Dispatch(Box<Dispatch>),
     /// Drop a node's future; its results do not count any more.
     Abort { task: TaskId, token: Token },
+    /// A task will never go on (durably): what its calls left running outside may be ended.
+    Abandoned(Box<Abandoned>),
     /// Answer a node's call request.
     Verdict { task: TaskId, token: Token, ix: CallIx, verdict: Verdict },
     /// Look a task up in the node cache (single flight), then report `CacheLooked`.
@@ -46,6 +48,15 @@ pub enum Effect {
     RunEnded { run: RunId, outcome: Outcome },
     /// Questions were opened (durably): tell the approval channels.
     Ask(Box<Interrupt>),
+}
+
+/// A task that nobody comes back for.
+#[derive(Debug, Clone)]
+pub struct Abandoned {
+    /// The task.
+    pub task: TaskId,
+    /// Its calls that have ended, in the order in which they were asked for.
+    pub calls: Vec<(CallHead, CallOutcome)>,
 }
 
 /// A task to run.

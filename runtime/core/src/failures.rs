@@ -35,10 +35,12 @@ impl Run {
             return;
         }
         self.heal_ended(id, Some(&error));
+        let left = self.unfinished(id);
         match node.and_then(|node: &Node| node.on_error).zip(view.as_ref()) {
             Some((handler, view)) => self.hand_over_failure(id, &name, view.node_name(handler), &error, attempts),
             None => self.fail_for_good(id, error),
         }
+        self.tell_abandoned(left);
     }
 
     fn retry_later(&mut self, task: TaskId, error: TaskError, at: crate::ids::Timestamp) {

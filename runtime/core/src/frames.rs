@@ -63,6 +63,7 @@ impl Run {
         for (task, token) in live {
             self.abort(task, token);
         }
+        let left = self.unfinished_in(inside);
         let gone: Vec<TaskId> = self
             .state
             .frames
@@ -77,6 +78,7 @@ impl Run {
         self.untracked.retain(|other, _| !inside(other));
         self.open_tasks.retain(|other, _| !inside(other));
         self.record(Op::FrameClosed { ns: ns.clone() });
+        self.tell_abandoned(left);
     }
 
     /// Takes back the questions and timers of tasks that will not go on.

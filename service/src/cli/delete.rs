@@ -20,6 +20,10 @@ pub(crate) async fn run(args: Delete, app: &App) -> Result<Exit, Failure> {
     let mut deleted = Vec::new();
     for text in &args.threads {
         let thread = crate::ids::thread(&*session.store, text).await?;
+        // Whoever works for it outside hears that nobody waits any more; a thread that has ended refuses, and is deleted too.
+        if let Err(why) = session.engine.cancel(&thread, "deleted").await {
+            tracing::debug!(%thread, %why, "nothing to cancel before the thread is deleted");
+        }
         session.store.delete_thread(&thread).await?;
         if !app.out.json() {
             app.out.line(&format!("deleted {thread}"));

@@ -4,7 +4,9 @@
 //! `{name, instructions, tools, later: {calls, tools}, says: {TOOL: [answer, ...]}}`; an answer is `{text}`, `{structured}`,
 //! `{error}`, `{rpc_error}`, `{bytes}`, `{depth}`, `{env: true}`,
 //! `{task: ID}` or `{asks: {KEY: schema}}`; the last one is given again and again. With
-//! `{modern: true, tasks: {ID: state}}` it speaks 2026-07-28 and says how tasks stand; each look is a line of LOG too.
+//! `{modern: true, tasks: {ID: state}}` it speaks 2026-07-28 and says how tasks stand; each look, answer and cancellation is a
+//! line of LOG too. A task that was cancelled is, unless the script says `uncancellable`; one that was answered ends with its
+//! answers, after showing its question `lag` more times.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
@@ -46,6 +48,10 @@ impl Server {
                 }),
             ),
             Some("tasks/get") => self.look(id, &message["params"]),
+            Some("tasks/cancel") if self.script["uncancellable"] != true => {
+                self.take(id, "tasks/cancel", &message["params"])
+            }
+            Some("tasks/update") => self.take(id, "tasks/update", &message["params"]),
             Some("initialize") => reply(
                 id,
                 json!({
@@ -79,9 +85,37 @@ impl Server {
         if state.is_null() {
             return say(&json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32602, "message": "no such task"}}));
         }
+        if self.last("tasks/cancel", params).is_some() {
+            state = json!({"status": "cancelled"});
+        } else if let Some((told, looks)) = self.last("tasks/update", params)
+            && looks > self.script["lag"].as_u64().unwrap_or(0)
+        {
+            let result = json!({"content": [], "structuredContent": {"told": told["told"]}});
+            state = json!({"status": "completed", "result": result});
+        }
         state["resultType"] = json!("complete");
         state["taskId"] = params["taskId"].clone();
         reply(id, state);
+    }
+
+    fn take(&self, id: &Value, what: &str, params: &Value) {
+        self.note(&json!({"tool": what, "args": params["taskId"], "told": params["inputResponses"]}));
+        reply(id, json!({"resultType": "complete"}));
+    }
+
+    /// The last such line about a task, whichever life of the server wrote it, and the looks since.
+    fn last(&self, what: &str, params: &Value) -> Option<(Value, u64)> {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let mut found = None;
+        for line in lines.filter(|line| line["args"] == params["taskId"]) {
+            if line["tool"] == what {
+                found = Some((line, 0));
+            } else if let Some((_, looks)) = found.as_mut().filter(|_| line["tool"] == "tasks/get") {
+                *looks += 1;
+            }
+        }
+        found
     }
 
     fn call(&mut self, id: &Value, params: &Value) {

@@ -334,6 +334,28 @@ impl Hub {
         self.server(server).map_err(|error| error.about(tool))?.follow(tool, task).await
     }
 
+    /// Hands answers to a task that asked for them; telling twice is telling once.
+    ///
+    /// # Errors
+    /// When the server did not take them.
+    pub async fn answer_task(
+        &self,
+        server: &str,
+        tool: &str,
+        task: &Task,
+        answers: &InputAnswers,
+    ) -> Result<(), ToolError> {
+        self.server(server).map_err(|error| error.about(tool))?.answer_task(tool, task, answers).await
+    }
+
+    /// Tells a server that nobody waits for a task any more.
+    ///
+    /// # Errors
+    /// When the server did not take it, as one that cannot cancel.
+    pub async fn cancel_task(&self, server: &str, tool: &str, task: &Task) -> Result<(), ToolError> {
+        self.server(server).map_err(|error| error.about(tool))?.cancel_task(tool, task).await
+    }
+
     /// Resources a server offers now.
     ///
     /// # Errors

@@ -267,7 +267,7 @@ impl Server {
         }
     }
 
-    fn answering(&self) -> Answering<'_> {
+    pub(super) fn answering(&self) -> Answering<'_> {
         Answering {
             server: &self.config.name,
             elicitation: self.config.elicitation,

@@ -169,6 +169,67 @@ mod tests {
         assert!(HttpServer::bind(guarded, || Nothing).await.is_ok());
     }
 
+    /// The status of a well-formed request that claims to come by this name and from this page.
+    async fn status(options: HttpOptions, host: &str, origin: Option<&str>) -> u16 {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let server = HttpServer::bind(options, || Nothing).await.unwrap();
+        let (address, stop) = (server.address().unwrap(), CancellationToken::new());
+        let served = tokio::spawn(server.serve(stop.clone()));
+        let body = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"page","version":"1"}}}"#;
+        let origin = origin.map(|origin| format!("Origin: {origin}\r\n")).unwrap_or_default();
+        let request = format!(
+            "POST {ENDPOINT} HTTP/1.1\r\nHost: {host}\r\n{origin}Content-Type: application/json\r\n\
+             Accept: application/json, text/event-stream\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).await.unwrap();
+        drop(stream);
+        stop.cancel();
+        served.await.unwrap().unwrap();
+        std::str::from_utf8(&head[9..]).unwrap().parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_page_that_resolves_its_name_to_this_machine_is_refused() {
+        let declared = || HttpOptions {
+            hosts: vec!["tools.test".to_owned()],
+            origins: vec!["https://ops.test".to_owned()],
+            ..local()
+        };
+        for (host, origin) in [
+            ("localhost", None),
+            ("127.0.0.1:8080", Some("http://localhost:3000")),
+            ("[::1]", None),
+            ("tools.test", Some("https://ops.test")),
+        ] {
+            assert_eq!(status(declared(), host, origin).await, 200, "{host} {origin:?}");
+        }
+        for (host, origin) in [
+            ("evil.test", None),
+            ("evil.test", Some("http://localhost:3000")),
+            ("127.0.0.1.evil.test", None),
+            ("localhost", Some("https://evil.test")),
+            ("localhost", Some("null")),
+            ("localhost", Some("http://localhost.evil.test")),
+        ] {
+            assert_eq!(status(declared(), host, origin).await, 403, "{host} {origin:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_list_with_the_page_s_name_in_it_would_let_it_in() {
+        let fooled = HttpOptions {
+            hosts: vec!["evil.test".to_owned()],
+            origins: vec!["https://evil.test".to_owned()],
+            ..local()
+        };
+        let let_in = status(fooled, "evil.test", Some("https://evil.test")).await;
+        assert_eq!(let_in, 200, "the weakened variant has to be caught: the lists are what refuses");
+    }
+
     #[tokio::test]
     async fn only_the_token_opens_and_it_is_not_shown() {
         let options = HttpOptions { token: Some("a-token-of-some-length".into()), ..local() };

@@ -166,6 +166,7 @@ impl Bench {
                 format!("dispatch {node}")
             }
             Effect::Abort { .. } => "abort".to_owned(),
+            Effect::Abandoned(abandoned) => format!("abandoned({} calls)", abandoned.calls.len()),
             Effect::Verdict { verdict, .. } => verdict_word(&verdict).to_owned(),
             Effect::CacheLook { .. } => "look".to_owned(),
             Effect::CachePut { .. } => "put".to_owned(),

@@ -232,3 +232,65 @@ async fn a_share_holds_over_calls_and_days() {
     let other = call(&app, "quarantine", hold(json!(["3"]), json!({}))).await.unwrap();
     assert_eq!((&other["changed"], &other["share"], held().await), (&json!(1), &json!(0.05), 2));
 }
+
+/// One record that is held back, in the words of the tool, of a table of forty.
+const HOLD_ONE: &str = "INSERT INTO dq.quarantine (source_table, source_pk, business_date, reason) \
+    VALUES ('public.orders', '9', DATE '2026-03-31', 'bad')";
+
+/// Another session holds a record back and has not committed; it takes the lock of the tool if it is told to. What a call
+/// says that would hold back one more, with room for one.
+async fn beside_another(lock: &str) -> (Result<Value, crate::error::SqlError>, i64) {
+    let cluster = Cluster::start().await;
+    let (app, admin, other) = (patient(&cluster.app()), cluster.admin().await, cluster.admin().await);
+    other.batch_execute(&format!("BEGIN; {lock}; {HOLD_ONE}")).await.unwrap();
+    let args = json!({ "connection": "healer", "source_table": "public.orders", "keys": ["1"], "reason": "bad",
+                       "business_date": "2026-03-31", "day_column": "created_at", "max_share": 0.025 });
+    let mut ended = None;
+    let held = call(&app, "quarantine", args);
+    tokio::pin!(held);
+    // Until it has ended, or waits for the other.
+    let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+    while ended.is_none() {
+        tokio::select! {
+            said = &mut held => ended = Some(said),
+            waiting = admin.query_one(waits, &[]) => if waiting.unwrap().get::<_, i64>(0) > 0 { break },
+        }
+    }
+    other.batch_execute("COMMIT").await.unwrap();
+    let said = match ended {
+        Some(said) => said,
+        None => held.await,
+    };
+    let count = admin.query_one("SELECT count(*) FROM dq.quarantine", &[]).await.unwrap().get(0);
+    (said, count)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_share_holds_beside_a_call_that_is_not_over() {
+    let lock = "SELECT pg_advisory_xact_lock(hashtext('interlock quarantine'), hashtext('public.orders'))";
+    let (said, held) = beside_another(lock).await;
+    assert_eq!((said.unwrap_err().code.as_str(), held), ("conflict", 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_lock_two_calls_pass_a_share_together() {
+    let (said, held) = beside_another("SELECT 1").await;
+    assert!(said.is_ok() && held == 2, "the weakened variant has to be caught: {said:?}, {held}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_at_the_same_time_hold_back_what_the_share_allows_and_no_more() {
+    let cluster = Cluster::start().await;
+    let (app, admin) = (patient(&cluster.app()), cluster.admin().await);
+    let one = |key: usize| {
+        let args = json!({ "connection": "healer", "source_table": "public.orders", "keys": [key.to_string()],
+                           "reason": "bad", "business_date": "2026-03-31", "day_column": "created_at", "max_share": 0.1 });
+        call(&app, "quarantine", args)
+    };
+    let said = tokio::join!(one(1), one(2), one(3), one(4), one(5), one(6), one(7), one(8));
+    let said: [_; 8] = said.into();
+    let refused: Vec<&str> = said.iter().filter_map(|said| said.as_ref().err()).map(|why| why.code.as_str()).collect();
+    let held: i64 = admin.query_one("SELECT count(*) FROM dq.quarantine", &[]).await.unwrap().get(0);
+    // Four of forty.
+    assert_eq!((held, refused), (4, vec!["conflict"; 4]));
+}

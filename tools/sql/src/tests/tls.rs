@@ -122,6 +122,9 @@ async fn each_mode_protects_as_far_as_it_says() {
         ("127.0.0.1", "verify-full", own),
         ("localhost", "verify-full", strange),
         ("localhost", "verify-ca", strange),
+        // No authority of this system knows it.
+        ("localhost", "verify-full", None),
+        ("localhost", "verify-ca", None),
     ] {
         let error = served.asks(host, mode, authority).await.unwrap_err();
         assert_eq!((error.code.as_str(), error.code.class()), ("permission", "denied"), "{mode} as {host}: {error}");

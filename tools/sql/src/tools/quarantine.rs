@@ -153,6 +153,7 @@ pub async fn quarantine(app: &App, args: Quarantine, call: &Call) -> Result<Quar
     );
     let source = place.source.to_string();
     app.postgres(place.connection, call, Effect::Writes, async |t| {
+        one_after_another(t, &place).await?;
         let found = keys_of(t, &find, &[&args.keys]).await?;
         check_found(&args, &found, &source)?;
         let share = match &of_day {
@@ -191,6 +192,18 @@ fn check_found(args: &Quarantine, found: &[String], source: &str) -> Result<()> 
 
 async fn keys_of(transaction: &Transaction<'_>, sql: &str, args: &[&(dyn ToSql + Sync)]) -> Result<Vec<String>> {
     Ok(transaction.query(sql, args).await?.iter().map(|row| row.get(0)).collect())
+}
+
+/// First of the two halves of the name of a table's lock.
+const LOCK_NAME: &str = "interlock quarantine";
+
+/// Waits until no other call holds records of this table back: two that count at the same time would pass a share together
+/// that neither of them passes. The lock ends with the transaction; each statement after it sees what the call before wrote.
+async fn one_after_another(transaction: &Transaction<'_>, place: &Place<'_>) -> Result<()> {
+    transaction.batch_execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
+    let lock = "SELECT pg_advisory_xact_lock(hashtext($1), hashtext($2))";
+    transaction.execute(lock, &[&LOCK_NAME, &place.source.to_string()]).await?;
+    Ok(())
 }
 
 /// A share that nothing could be held to is no limit.
