@@ -15,6 +15,7 @@ mod notify;
 mod readme;
 mod stage;
 mod store;
+mod tasks;
 mod testing;
 mod threads;
 mod tools;
