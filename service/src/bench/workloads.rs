@@ -57,16 +57,21 @@ impl Bench {
         Ok(self.engine.start(self.start_of(graph, thread, input)?).await?.ended().await?)
     }
 
-    /// Runs many threads at once and waits for all.
+    /// Runs many threads at once and waits for all; `acknowledged` hears of each start that is durable.
     pub(super) async fn run_all(
         &self,
         graph: &Arc<CompiledGraph>,
         inputs: Vec<(String, Value)>,
+        acknowledged: fn(&str),
     ) -> anyhow::Result<bool> {
         let mut all = JoinSet::new();
         for (thread, input) in inputs {
             let (engine, start) = (self.engine.clone(), self.start_of(graph, &thread, input)?);
-            all.spawn(async move { engine.start(start).await?.ended().await });
+            all.spawn(async move {
+                let run = engine.start(start).await?;
+                acknowledged(&thread);
+                run.ended().await
+            });
         }
         let mut ok = true;
         while let Some(ended) = all.join_next().await {
@@ -133,7 +138,7 @@ pub(super) fn w2(args: &BenchArgs) -> anyhow::Result<Outcome> {
         let inputs = (0..threads).map(|tid| (format!("t{tid}"), chain_input(tid, steps, size))).collect();
         let before = bench.backend.statistics()?;
         let (began, cpu) = (Instant::now(), cpu_s());
-        let mut ok = bench.run_all(&graph, inputs).await?;
+        let mut ok = bench.run_all(&graph, inputs, |_| ()).await?;
         let elapsed = began.elapsed().as_secs_f64();
         let cpu = cpu_s() - cpu;
         let carried = per_sync(before, bench.backend.statistics()?);
