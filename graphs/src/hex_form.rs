@@ -13,7 +13,7 @@ const DIGEST_LEN: usize = 32;
 pub fn digits(bytes: impl AsRef<[u8]>) -> String {
     let bytes = bytes.as_ref();
     let mut digits = vec![0; bytes.len() * 2];
-    // In one piece: digit by digit takes ten times as long, and every call of a tool has five digests.
+    // In one piece: written digit by digit, the digests of a call of a tool were seen in its profile.
     let _has_room = hex::encode_to_slice(bytes, &mut digits);
     String::from_utf8(digits).unwrap_or_default()
 }

@@ -105,6 +105,11 @@ impl ToolBox for Scene {
 }
 
 async fn check(dag: &'static str, error: &'static str, script: Script, expected: Expect) {
+    expected.assert_eq(&what_became(dag, error, script).await);
+}
+
+/// What the bot made of a failed run, whom it asked, what it did and told.
+async fn what_became(dag: &'static str, error: &'static str, script: Script) -> String {
     let scene = Arc::new(Scene { dag, error, script, acts: Mutex::default() });
     let mut world = World::in_estate(kit(), Arc::clone(&scene) as _, Arc::new(policy()));
     world.engine.add_graph(Arc::new(library("etl-incident"))).await.unwrap();
@@ -124,7 +129,7 @@ async fn check(dag: &'static str, error: &'static str, script: Script, expected:
     lines.extend(world.questions.iter().map(|question| format!("asked {question}")));
     lines.extend(scene.acts.lock().iter().map(|act| format!("did {act}")));
     lines.extend(world.told().iter().filter(|told| told.starts_with("Page")).map(|told| format!("told {told}")));
-    expected.assert_eq(&lines.join("\n"));
+    lines.join("\n")
 }
 
 fn is(request: &ToolRequest, part: &str) -> bool {
@@ -366,29 +371,29 @@ async fn a_setting_that_does_not_take_is_undone_at_once() {
         told Page: inc-53c6b9c88bae · web_sessions_etl 2026-03-31: task sessionize was killed for memory: 40900 rows of src.web_events where 900 are usual (stopped)"#]]).await;
 }
 
-/// As many rows as usual: what the setting was enough for on every other day is not what killed the task.
+/// Where the setting does not explain it, or nobody declared one, nothing is set.
 #[tokio::test]
-async fn memory_that_ran_out_on_a_usual_day_is_paged() {
-    check("web_sessions_etl", KILLED, |request| crowded(request, 1_000, 50_000), expect![[r#"
-        run_failed: task sessionize was killed for memory (resource, 0.85) → handed_over
-        asked Approval in `ask_on_call`: inc-53c6b9c88bae web_sessions_etl 2026-03-31: task sessionize was killed for memory → {"choice":"take_over"}
-        told Page: inc-53c6b9c88bae · web_sessions_etl 2026-03-31: task sessionize was killed for memory (needs a person)"#]]).await;
-}
-
-#[tokio::test]
-async fn a_setting_that_is_small_already_is_left_alone() {
-    check("web_sessions_etl", KILLED, |request| crowded(request, 40_900, 2_000), expect![[r#"
-        run_failed: task sessionize was killed for memory (resource, 0.85) → handed_over
-        asked Approval in `ask_on_call`: inc-53c6b9c88bae web_sessions_etl 2026-03-31: task sessionize was killed for memory → {"choice":"take_over"}
-        told Page: inc-53c6b9c88bae · web_sessions_etl 2026-03-31: task sessionize was killed for memory (needs a person)"#]]).await;
-}
-
-#[tokio::test]
-async fn memory_of_a_pipeline_that_declares_no_setting_is_paged() {
-    check("sales_etl", KILLED, |request| crowded(request, 40_900, 50_000), expect![[r#"
-        run_failed: task sessionize was killed for memory (resource, 0.85) → handed_over
-        asked Approval in `ask_on_call`: inc-19e8dbd740ee sales_etl 2026-03-31: task sessionize was killed for memory → {"choice":"take_over"}
-        told Page: inc-19e8dbd740ee · sales_etl 2026-03-31: task sessionize was killed for memory (needs a person)"#]]).await;
+async fn memory_that_no_declared_setting_explains_is_paged() {
+    let (as_usual, small_already, crowd): (Script, Script, Script) = (
+        |request| crowded(request, 1_000, 50_000),
+        |request| crowded(request, 40_900, 2_000),
+        |request| crowded(request, 40_900, 50_000),
+    );
+    for (dag, incident, script) in [
+        ("web_sessions_etl", "inc-53c6b9c88bae", as_usual),
+        ("web_sessions_etl", "inc-53c6b9c88bae", small_already),
+        ("sales_etl", "inc-19e8dbd740ee", crowd),
+    ] {
+        let killed = "task sessionize was killed for memory";
+        let expected = [
+            format!("run_failed: {killed} (resource, 0.85) → handed_over"),
+            format!(
+                "asked Approval in `ask_on_call`: {incident} {dag} 2026-03-31: {killed} → {{\"choice\":\"take_over\"}}"
+            ),
+            format!("told Page: {incident} · {dag} 2026-03-31: {killed} (needs a person)"),
+        ];
+        assert_eq!(what_became(dag, KILLED, script).await, expected.join("\n"));
+    }
 }
 
 /// What is asked about the setting after it healed so often, under a policy that lets everything go.

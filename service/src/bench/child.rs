@@ -212,7 +212,7 @@ pub(super) fn w7(args: &BenchArgs) -> anyhow::Result<Outcome> {
         "reexecuted_per_thread_max": worst, "missing_steps": missing, "threads_without_checkpoint": without, "threads_acknowledged": acknowledged.len(),
         "recover_s": seconds, "recover_process_s": wall, "auto_discovery": 1, "threads_found": found,
     });
-    let ok = missing == 0 && *finished + *without == threads as f64;
+    let ok = missing == 0 && !acknowledged.is_empty() && *finished + *without == threads as f64;
     Ok(Outcome { metrics, params: json!({"threads": threads, "steps": steps, "size": size}), ok })
 }
 
