@@ -1,13 +1,15 @@
 //! The form of every stored record: version, flags, body, and a proof that it is this record under this key.
 //!
-//! Plain: `version flags [length] body checksum`. Encrypted: `version flags key-id nonce cipher-text`, where the cipher text
-//! covers `[length] body` and is bound to all before it. Both proofs cover the storage key, so a record copied to another
-//! place is found. Decoding takes any bytes: no panic, no more memory than `BODY_BYTES_MAX`.
+//! Plain: `version flags body checksum`. Encrypted: `version flags key-id nonce cipher-text`, where the cipher text covers the
+//! body and is bound to all before it. Both proofs cover the storage key, so a record copied to another place is found. A
+//! packed body is a zstd frame without its magic number; the form before it (`ZSTD_WRITTEN`) had the length in front.
+//! Decoding takes any bytes: no panic, no more memory than `BODY_BYTES_MAX`.
 
 use std::cell::RefCell;
 use std::sync::Arc;
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
+use zstd::bulk::{Compressor, Decompressor};
 
 use crate::dictionary;
 use crate::keys::{KEY_ID_LEN, KeyRing, NONCE_LEN};
@@ -22,8 +24,11 @@ const COMPRESSION_LEVEL: i32 = 1;
 /// Every zstd frame begins with these bytes; they are not stored.
 const FRAME_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
-const ZSTD: u8 = 1;
+/// Packed with the first dictionary: read, and no longer written.
+const ZSTD_WRITTEN: u8 = 1;
 const ENCRYPTED: u8 = 2;
+/// Packed with the dictionary that has statistics.
+const ZSTD: u8 = 4;
 const HEADER_LEN: usize = 2;
 const LENGTH_LEN: usize = 4;
 const CHECKSUM_LEN: usize = 8;
@@ -113,7 +118,7 @@ impl Sealer {
 
     /// The stored form of `body` under `key`.
     pub fn seal(&self, key: &[u8], body: &[u8]) -> Vec<u8> {
-        let packed = if self.compression == Compression::Zstd { compress(body) } else { None };
+        let packed = if self.compression == Compression::Zstd { pack(body) } else { None };
         match packed {
             Some(packed) => self.wrap(key, ZSTD, &packed),
             None => self.seal_as_it_is(key, body),
@@ -147,7 +152,7 @@ impl Sealer {
     pub fn open(&self, key: &[u8], stored: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
         let (header, rest) = stored.split_at_checked(HEADER_LEN).ok_or(EnvelopeError::Truncated)?;
         let (version, flags) = (header[0], header[1]);
-        if version != ENVELOPE_VERSION || flags & !(ZSTD | ENCRYPTED) != 0 {
+        if version != ENVELOPE_VERSION || flags & !(ZSTD | ZSTD_WRITTEN | ENCRYPTED) != 0 {
             return Err(EnvelopeError::Version { version });
         }
         let opened;
@@ -165,7 +170,12 @@ impl Sealer {
             }
             &covered[HEADER_LEN..]
         };
-        if flags & ZSTD != 0 { decompress(content) } else { Ok(content.to_vec()) }
+        match flags & !ENCRYPTED {
+            0 => Ok(content.to_vec()),
+            ZSTD => unpack(content),
+            ZSTD_WRITTEN => unpack_written(content),
+            _ => Err(EnvelopeError::Unpack),
+        }
     }
 
     /// Whether `stored` is written as this sealer would write it now: for rotation.
@@ -212,47 +222,59 @@ fn checksum(key: &[u8], covered: &[u8]) -> u64 {
 
 thread_local! {
     /// A compressor's tables take longer to make than a record takes to compress.
-    static COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
-    static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+    static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
-/// The length and the compressed body, if that is shorter by an eighth.
-fn compress(body: &[u8]) -> Option<Vec<u8>> {
+/// The packed body, if that is shorter by an eighth.
+fn pack(body: &[u8]) -> Option<Vec<u8>> {
     if body.len() < COMPRESS_FROM || body.len() > BODY_BYTES_MAX {
         return None;
     }
     let limit = body.len() - body.len() / 8;
-    let packed = COMPRESSOR.with_borrow_mut(|slot| {
+    let mut packed = COMPRESSOR.with_borrow_mut(|slot| {
         if slot.is_none() {
-            *slot = zstd::bulk::Compressor::with_dictionary(COMPRESSION_LEVEL, dictionary::RECORDS).ok();
+            *slot = compressor().ok();
         }
         slot.as_mut()?.compress(body).ok()
     })?;
-    let frame = packed.strip_prefix(&FRAME_MAGIC)?;
-    if frame.len() + LENGTH_LEN >= limit {
-        return None;
-    }
-    let mut res = Vec::with_capacity(LENGTH_LEN + frame.len());
-    res.extend((body.len() as u32).to_le_bytes());
-    res.extend(frame);
-    Some(res)
+    let frame_len = packed.strip_prefix(&FRAME_MAGIC)?.len();
+    packed.drain(..FRAME_MAGIC.len());
+    (frame_len < limit).then_some(packed)
 }
 
-/// The body of packed content; any bytes give an error or a body of at most `BODY_BYTES_MAX`.
-pub(crate) fn decompress(content: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
+fn compressor() -> std::io::Result<Compressor<'static>> {
+    let mut res = Compressor::with_dictionary(COMPRESSION_LEVEL, dictionary::RECORDS)?;
+    // The flag says which one it is.
+    res.include_dictid(false)?;
+    Ok(res)
+}
+
+/// The body of a packed one; any bytes give an error or a body of at most `BODY_BYTES_MAX`.
+pub(crate) fn unpack(frame: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
+    let packed = [&FRAME_MAGIC, frame].concat();
+    let len = zstd::zstd_safe::get_frame_content_size(&packed).ok().flatten().ok_or(EnvelopeError::Unpack)?;
+    let len = usize::try_from(len).ok().filter(|len| *len <= BODY_BYTES_MAX).ok_or(EnvelopeError::Unpack)?;
+    let body = DECOMPRESSOR.with_borrow_mut(|slot| {
+        if slot.is_none() {
+            *slot = Decompressor::with_dictionary(dictionary::RECORDS).ok();
+        }
+        slot.as_mut()?.decompress(&packed, len).ok()
+    });
+    body.filter(|body| body.len() == len).ok_or(EnvelopeError::Unpack)
+}
+
+/// The body of one packed with the first dictionary.
+pub(crate) fn unpack_written(content: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
     let (len, frame) = content.split_first_chunk::<LENGTH_LEN>().ok_or(EnvelopeError::Truncated)?;
     let len = u32::from_le_bytes(*len) as usize;
     if len > BODY_BYTES_MAX {
         return Err(EnvelopeError::Unpack);
     }
     let packed = [&FRAME_MAGIC, frame].concat();
-    let body = DECOMPRESSOR.with_borrow_mut(|slot| {
-        if slot.is_none() {
-            *slot = zstd::bulk::Decompressor::with_dictionary(dictionary::RECORDS).ok();
-        }
-        slot.as_mut()?.decompress(&packed, len).ok()
-    });
-    body.filter(|body| body.len() == len).ok_or(EnvelopeError::Unpack)
+    let reader = Decompressor::with_dictionary(dictionary::WRITTEN);
+    let body = reader.and_then(|mut reader| reader.decompress(&packed, len)).map_err(|_| EnvelopeError::Unpack)?;
+    if body.len() == len { Ok(body) } else { Err(EnvelopeError::Unpack) }
 }
 
 #[cfg(test)]
@@ -303,7 +325,7 @@ mod tests {
     proptest! {
         #![proptest_config(cases(100_000))]
         #[test]
-        fn any_bytes_decode_to_an_error_or_a_body(bytes in proptest::collection::vec(any::<u8>(), 0..80), head in 0u8..4) {
+        fn any_bytes_decode_to_an_error_or_a_body(bytes in proptest::collection::vec(any::<u8>(), 0..80), head in 0u8..8) {
             let mut bytes = bytes;
             for sealer in sealers() {
                 let _any = sealer.open(b"k", &bytes);
@@ -351,9 +373,30 @@ mod tests {
     /// The shapes of the engine's records are known beforehand: a short record shrinks although nothing in it repeats.
     #[test]
     fn short_records_shrink_by_the_dictionary() {
-        let known = &crate::dictionary::RECORDS[crate::dictionary::RECORDS.len() - 150..];
+        let known = &dictionary::WRITTEN[dictionary::WRITTEN.len() - 150..];
         let stored = Sealer::plain(Compression::Zstd).seal(b"k", known);
-        assert!(stored.len() < 50, "{} bytes", stored.len());
+        assert!(stored.len() < 60, "{} bytes", stored.len());
+    }
+
+    /// Stores have records that were packed with both: their bytes are part of the stored form.
+    #[test]
+    fn dictionaries_never_change() {
+        let sums = [dictionary::WRITTEN, dictionary::RECORDS].map(|bytes| xxh3_64_with_seed(bytes, 0));
+        assert_eq!(sums.map(|sum| format!("{sum:016x}")), ["0", "0"]);
+    }
+
+    #[test]
+    fn records_of_the_first_dictionary_open() {
+        let body = b"\x81\xaaCheckpoint of an earlier version, as it was packed then\x81\xaaCheckpoint".repeat(3);
+        let mut packer = Compressor::with_dictionary(COMPRESSION_LEVEL, dictionary::WRITTEN).unwrap();
+        let frame = packer.compress(&body).unwrap();
+        let content = [&(body.len() as u32).to_le_bytes()[..], frame.strip_prefix(&FRAME_MAGIC).unwrap()].concat();
+        for sealer in sealers() {
+            let stored = sealer.wrap(b"k", ZSTD_WRITTEN, &content);
+            assert_eq!(sealer.open(b"k", &stored), Ok(body.clone()));
+            let both = sealer.wrap(b"k", ZSTD | ZSTD_WRITTEN, &content);
+            assert_eq!(sealer.open(b"k", &both), Err(EnvelopeError::Unpack));
+        }
     }
 
     #[test]

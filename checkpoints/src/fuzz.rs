@@ -6,7 +6,7 @@ use runtime::ports::store::ThreadRow;
 use runtime_core::record::{Interrupt, Record};
 use runtime_core::state::ThreadState;
 
-use crate::envelope::{Compression, Plain, Sealer, decompress};
+use crate::envelope::{Compression, Plain, Sealer, unpack, unpack_written};
 use crate::keys::KeyRing;
 use crate::store::codec::decode as decode_value;
 
@@ -28,7 +28,8 @@ pub fn record(bytes: &[u8]) {
         let stored = sealer.seal(KEY, bytes);
         assert_eq!(sealer.open(KEY, &stored).as_deref(), Ok(bytes), "what was sealed opens");
     }
-    let _any = decompress(bytes);
+    let _any = unpack(bytes);
+    let _any = unpack_written(bytes);
     decode(bytes);
 }
 

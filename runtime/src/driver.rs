@@ -10,6 +10,7 @@ use runtime_core::effect::{Dispatch, Effect, Refusal, Reply};
 use runtime_core::error::{ErrorClass, TaskError};
 use runtime_core::event::{Command, Event, LiveTimer, NodeOutput, RequestId, Token};
 use runtime_core::ids::{RunId, Seq, TaskId, Timestamp};
+use runtime_core::record::Commit;
 use runtime_core::run::Run;
 use runtime_core::stream::Modes;
 use tokio::sync::{mpsc, oneshot};
@@ -92,6 +93,8 @@ pub(crate) struct Driver {
     /// The dispatch of each node that has not returned; with a handle once it waits.
     aborts: BTreeMap<TaskId, (Token, Option<AbortHandle>)>,
     lookups: FuturesUnordered<BoxFuture<'static, Event>>,
+    /// A commit that was decided in this turn of the loop.
+    unsent: Option<Box<Commit>>,
     commit: Option<BoxFuture<'static, Result<Seq, StoreError>>>,
     /// Until when what waits to be written may wait for more, and the end of that time.
     lingers: Option<(Timestamp, BoxFuture<'static, ()>)>,
@@ -123,6 +126,7 @@ impl Driver {
             finished: VecDeque::new(),
             aborts: BTreeMap::new(),
             lookups: FuturesUnordered::new(),
+            unsent: None,
             commit: None,
             lingers: None,
             timers: BTreeSet::new(),
@@ -180,6 +184,7 @@ impl Driver {
         for effect in effects {
             self.perform(effect);
         }
+        self.send_commit();
         any
     }
 
@@ -313,14 +318,26 @@ impl Driver {
         }
     }
 
+    /// Makes the commit of this turn of the loop: on this thread if nothing else is at hand; beside the loop if nothing waits for
+    /// it, so that the node at work is not held up.
+    fn send_commit(&mut self) {
+        let Some(commit) = self.unsent.take() else { return };
+        let (store, seq) = (Arc::clone(&self.services.store), commit.seq);
+        let lingered = self.lingers.take().is_some();
+        let is_alone = self.fresh.is_empty() && self.nodes.is_empty() && self.lookups.is_empty();
+        self.commit = Some(if lingered {
+            beside(async move { store.commit(*commit).await.map(|()| seq) }).boxed()
+        } else if is_alone {
+            async move { store.commit_here(*commit).await.map(|()| seq) }.boxed()
+        } else {
+            async move { store.commit(*commit).await.map(|()| seq) }.boxed()
+        });
+    }
+
     fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Commit(commit) => {
-                let store = Arc::clone(&self.services.store);
-                let seq = commit.seq;
-                let lingered = self.lingers.take().is_some();
-                let work = async move { store.commit(*commit).await.map(|()| seq) };
-                self.commit = Some(if lingered { beside(work).boxed() } else { work.boxed() });
+                self.unsent = Some(commit);
             }
             Effect::Dispatch(dispatch) => self.dispatch(*dispatch),
             Effect::Abort { task, token } => self.abort(task, token),
@@ -435,7 +452,7 @@ impl Driver {
     }
 }
 
-/// A commit that nothing waits for is made beside the loop: the node that is at work is not held up by it.
+/// A commit that nothing waits for, as a task of its own.
 fn beside(
     work: impl Future<Output = Result<Seq, StoreError>> + Send + 'static,
 ) -> impl Future<Output = Result<Seq, StoreError>> {

@@ -1,5 +1,6 @@
 //! `interlock`: the command line over the engine. The only crate that names concrete stores, tools and agents.
 
+mod allocator;
 mod answers;
 mod bench;
 mod call_as;

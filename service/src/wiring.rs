@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use agents::{AgentNode, Answers, Kit, Meaning, Memory, Mind, Notifier};
 use async_trait::async_trait;
+use checkpoints::kv::DurableOptions;
 use checkpoints::open::{self, Address, OpenOptions};
 use graphs::{CompiledGraph, GraphDigest};
 use models::{
@@ -28,6 +29,7 @@ use tools::sampling::Sampler;
 use tools::tasking;
 use tools::toolbox::ToolBox;
 
+use crate::allocator;
 use crate::answers::Who;
 use crate::call_as::{CALL_AS, CallAs};
 use crate::config::{Config, Knowledge, address_text, io_text, read_bounded};
@@ -68,7 +70,12 @@ pub(crate) fn store_at(address: &Address, config: &Config) -> Result<Arc<dyn Sto
 /// How stores of this installation are opened.
 pub(crate) fn open_options(config: &Config) -> Result<OpenOptions, Failure> {
     let keys = config.encryption.as_ref().map(|encryption| encryption.keys()).transpose()?;
-    Ok(OpenOptions { keys: keys.map(Arc::new), ..OpenOptions::default() })
+    Ok(OpenOptions { keys: keys.map(Arc::new), durable: durable_options(), ..OpenOptions::default() })
+}
+
+/// How this program wants a store on disk.
+pub(crate) fn durable_options() -> DurableOptions {
+    DurableOptions { at_rest: Some(allocator::give_back), ..DurableOptions::default() }
 }
 
 impl Session {

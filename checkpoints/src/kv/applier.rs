@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::committer::Job;
 use super::durable::Shared;
 use super::memory::panic_text;
-use super::{Engine, KvError, WriteMap, heap};
+use super::{Engine, KvError, WriteMap};
 
 /// Recent writes go to the engine when nothing has asked for it for this long, so that an idle store holds nothing in memory.
 const IDLE: Duration = Duration::from_millis(250);
@@ -73,7 +73,7 @@ impl<E: Engine> Applier<E> {
         self.shared.turns.lock().frozen_last = None;
         self.shared.turned.notify_all();
         if is_at_rest {
-            heap::give_back();
+            self.shared.come_to_rest();
         }
         Ok(())
     }

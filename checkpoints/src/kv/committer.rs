@@ -1,6 +1,7 @@
 //! The one writer of a durable store: decides, logs, syncs, publishes, acknowledges; in batches, without waiting.
 //!
-//! While one sync runs, commits queue up; the next batch takes them all. A commit that arrives alone is synced alone.
+//! While one sync runs, commits queue up; the next batch takes them all. A commit that arrives alone is synced alone: by
+//! the committer's thread, or by the thread that brought it, which saves two changes of threads that cost as much as the sync.
 //! With the feature `failpoints` a test can act at `store-before-log`, `store-before-sync`, `store-before-publish` and `store-before-answer`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,9 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
-use super::durable::Shared;
+use super::durable::{Queued, Shared};
 use super::log::CommitLog;
 use super::memory::panic_text;
 use super::overlay::Layer;
@@ -37,8 +39,8 @@ pub(super) enum Job {
 
 /// A transaction and the way back to whoever waits for it.
 pub(super) trait Work: Send {
-    /// Decides; `None` if it writes nothing.
-    fn decide(&mut self, view: &dyn Reader) -> Option<WriteMap>;
+    /// Decides what is written; nothing if it fails.
+    fn decide(&mut self, view: &dyn Reader) -> WriteMap;
     /// Answers, once what it saw and wrote is durable or has failed.
     fn answer(self: Box<Self>, durable: Result<(), KvError>);
 }
@@ -48,11 +50,12 @@ pub(super) struct Task<T, E, F> {
     job: Option<F>,
     outcome: Option<Result<T, E>>,
     reply: oneshot::Sender<Result<T, E>>,
+    _queued: Queued,
 }
 
 impl<T, E, F> Task<T, E, F> {
-    pub(super) fn new(job: F, reply: oneshot::Sender<Result<T, E>>) -> Self {
-        Self { job: Some(job), outcome: None, reply }
+    pub(super) fn new(job: F, reply: oneshot::Sender<Result<T, E>>, queued: Queued) -> Self {
+        Self { job: Some(job), outcome: None, reply, _queued: queued }
     }
 }
 
@@ -62,25 +65,11 @@ where
     E: From<KvError> + Send,
     F: FnOnce(&mut Txn<'_>) -> Result<T, E> + Send,
 {
-    fn decide(&mut self, view: &dyn Reader) -> Option<WriteMap> {
-        let job = self.job.take()?;
-        let mut txn = Txn::new(view);
-        let decided = catch_unwind(AssertUnwindSafe(|| job(&mut txn)))
-            .unwrap_or_else(|panic| Err(E::from(KvError::Bug { cause: panic_text(&*panic) })));
-        let writes = match decided {
-            Ok(_) => txn.into_writes(),
-            Err(_) => Ok(WriteMap::new()),
-        };
-        match writes {
-            Ok(writes) => {
-                self.outcome = Some(decided);
-                Some(writes)
-            }
-            Err(e) => {
-                self.outcome = Some(Err(e.into()));
-                None
-            }
-        }
+    fn decide(&mut self, view: &dyn Reader) -> WriteMap {
+        let Some(job) = self.job.take() else { return WriteMap::new() };
+        let (outcome, writes) = decide(job, view);
+        self.outcome = Some(outcome);
+        writes
     }
 
     fn answer(self: Box<Self>, durable: Result<(), KvError>) {
@@ -94,29 +83,44 @@ where
     }
 }
 
+/// What a job says and what it writes; a job that fails, panics or writes too much writes nothing.
+fn decide<T, E, F>(job: F, view: &dyn Reader) -> (Result<T, E>, WriteMap)
+where
+    E: From<KvError>,
+    F: FnOnce(&mut Txn<'_>) -> Result<T, E>,
+{
+    let mut txn = Txn::new(view);
+    let decided = catch_unwind(AssertUnwindSafe(|| job(&mut txn)))
+        .unwrap_or_else(|panic| Err(E::from(KvError::Bug { cause: panic_text(&*panic) })));
+    let writes = if decided.is_ok() { txn.into_writes() } else { Ok(WriteMap::new()) };
+    match writes {
+        Ok(writes) => (decided, writes),
+        Err(e) => (Err(e.into()), WriteMap::new()),
+    }
+}
+
 /// The committer's own state.
-pub(super) struct Committer<E: Engine> {
+struct Committer<E: Engine> {
     shared: Arc<Shared<E>>,
-    log: CommitLog,
+    writer: Arc<Mutex<Writer<E>>>,
     jobs: mpsc::Receiver<Job>,
     applier: Option<JoinHandle<()>>,
-    turn_bytes: usize,
+}
+
+/// Starts the thread that writes what is queued.
+pub(super) fn start<E: Engine>(
+    shared: Arc<Shared<E>>,
+    writer: Arc<Mutex<Writer<E>>>,
+    jobs: mpsc::Receiver<Job>,
+    applier: JoinHandle<()>,
+) -> Result<JoinHandle<()>, KvError> {
+    let path = shared.folder.path().to_path_buf();
+    let mut committer = Committer { shared, writer, jobs, applier: Some(applier) };
+    let thread = std::thread::Builder::new().name("store-committer".to_owned());
+    thread.spawn(move || committer.run()).map_err(|e| KvError::io("starting the committer", &path, &e))
 }
 
 impl<E: Engine> Committer<E> {
-    pub(super) fn start(
-        shared: Arc<Shared<E>>,
-        log: CommitLog,
-        jobs: mpsc::Receiver<Job>,
-        applier: JoinHandle<()>,
-        turn_bytes: usize,
-    ) -> Result<JoinHandle<()>, KvError> {
-        let mut committer = Self { shared, log, jobs, applier: Some(applier), turn_bytes };
-        let path = committer.shared.folder.path().to_path_buf();
-        let thread = std::thread::Builder::new().name("store-committer".to_owned());
-        thread.spawn(move || committer.run()).map_err(|e| KvError::io("starting the committer", &path, &e))
-    }
-
     fn run(&mut self) {
         while let Some(job) = self.jobs.blocking_recv() {
             let round = catch_unwind(AssertUnwindSafe(|| self.round(job)));
@@ -129,6 +133,8 @@ impl<E: Engine> Committer<E> {
 
     /// One batch: everything that is queued now, within the bounds.
     fn round(&mut self, first: Job) {
+        // Before anything is decided: what a thread writes by itself must be seen.
+        let mut writer = self.writer.lock();
         let mut batch = Batch::default();
         let mut next = Some(first);
         let mut settle = None;
@@ -141,26 +147,79 @@ impl<E: Engine> Committer<E> {
             next = if settle.is_some() || batch.is_full() { None } else { self.jobs.try_recv().ok() };
         }
         let must_turn = batch.turn;
-        self.commit(batch);
+        writer.commit(batch);
         if let Some(reply) = settle {
-            let _gone = reply.send(self.settle());
-        } else if must_turn && !self.applier_is_busy() {
-            self.turn();
+            let _gone = reply.send(writer.settle());
+        } else if must_turn && !writer.applier_is_busy() {
+            writer.turn();
         }
     }
 
-    fn commit(&mut self, batch: Batch) {
-        let n_commits = batch.works.len() as u64;
-        let res = self.shared.check_open().and_then(|()| self.write(batch.staged));
-        if let Err(e) = &res {
-            self.shared.close(e);
-        } else {
-            self.shared.commits.fetch_add(n_commits, Ordering::Relaxed);
+    fn finish(&mut self) {
+        // After a failure the log stays as it is: the next open reads it.
+        if self.shared.check_open().is_ok()
+            && let Err(e) = self.writer.lock().settle()
+        {
+            self.shared.close(&e);
         }
+        self.shared.turns.lock().stop = true;
+        self.shared.turned.notify_all();
+        if let Some(applier) = self.applier.take() {
+            // A panic of the applier closed the store and is logged there.
+            let _ended = applier.join();
+        }
+    }
+}
+
+/// The writing end of a store. Whoever holds its lock is the one writer.
+pub(super) struct Writer<E: Engine> {
+    shared: Arc<Shared<E>>,
+    log: CommitLog,
+    turn_bytes: usize,
+}
+
+impl<E: Engine> Writer<E> {
+    pub(super) fn new(shared: Arc<Shared<E>>, log: CommitLog, turn_bytes: usize) -> Self {
+        Self { shared, log, turn_bytes }
+    }
+
+    /// One transaction, on the calling thread.
+    pub(super) fn alone<T, F2, F>(&mut self, job: F) -> Result<T, F2>
+    where
+        F2: From<KvError>,
+        F: FnOnce(&mut Txn<'_>) -> Result<T, F2>,
+    {
+        let written = catch_unwind(AssertUnwindSafe(|| {
+            let (outcome, writes) = decide(job, &*self.shared);
+            let durable = self.make_durable(writes, 1);
+            fail::fail_point!("store-before-answer");
+            durable.map_err(F2::from).and(outcome)
+        }));
+        written.unwrap_or_else(|panic| {
+            let bug = KvError::Bug { cause: panic_text(&*panic) };
+            self.shared.close(&bug);
+            Err(bug.into())
+        })
+    }
+
+    fn commit(&mut self, batch: Batch) {
+        let res = self.make_durable(batch.staged, batch.works.len());
         fail::fail_point!("store-before-answer");
         for work in batch.works {
             work.answer(res.clone());
         }
+    }
+
+    fn make_durable(&mut self, staged: WriteMap, n_commits: usize) -> Result<(), KvError> {
+        let res = self.shared.check_open().and_then(|()| self.write(staged));
+        match &res {
+            Err(e) => self.shared.close(e),
+            Ok(()) => {
+                self.shared.commits.fetch_add(n_commits as u64, Ordering::Relaxed);
+                self.shared.last_batch.store(n_commits, Ordering::Relaxed);
+            }
+        }
+        res
     }
 
     fn write(&mut self, staged: WriteMap) -> Result<(), KvError> {
@@ -183,7 +242,6 @@ impl<E: Engine> Committer<E> {
         Ok(())
     }
 
-    /// Hands recent writes to the applier when there are enough; waits only if it is far behind.
     fn make_room(&mut self) -> Result<(), KvError> {
         let active = self.shared.tables.read().active_bytes;
         let log_bytes = self.log.current_bytes();
@@ -238,21 +296,6 @@ impl<E: Engine> Committer<E> {
         self.wait_applied()?;
         self.log.clear()
     }
-
-    fn finish(&mut self) {
-        // After a failure the log stays as it is: the next open reads it.
-        if self.shared.check_open().is_ok()
-            && let Err(e) = self.settle()
-        {
-            self.shared.close(&e);
-        }
-        self.shared.turns.lock().stop = true;
-        self.shared.turned.notify_all();
-        if let Some(applier) = self.applier.take() {
-            // A panic of the applier closed the store and is logged there.
-            let _ended = applier.join();
-        }
-    }
 }
 
 #[derive(Default)]
@@ -266,13 +309,12 @@ struct Batch {
 impl Batch {
     fn add(&mut self, below: &dyn Reader, mut work: Box<dyn Work>) {
         let view = Layer { map: &self.staged, below };
-        if let Some(writes) = work.decide(&view) {
-            self.bytes += writes.values().flatten().map(|v| v.len()).sum::<usize>();
-            if self.staged.is_empty() {
-                self.staged = writes;
-            } else {
-                self.staged.extend(writes);
-            }
+        let writes = work.decide(&view);
+        self.bytes += writes.values().flatten().map(|v| v.len()).sum::<usize>();
+        if self.staged.is_empty() {
+            self.staged = writes;
+        } else {
+            self.staged.extend(writes);
         }
         self.works.push(work);
     }

@@ -8,18 +8,19 @@
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::sync::OnceLock;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{mpsc, oneshot};
 
 use super::applier::Applier;
-use super::committer::{Committer, Job, Task};
+use super::committer::{self, Job, Task, Writer};
 use super::log::CommitLog;
 use super::overlay::Layer;
-use super::{Engine, Folder, KeyRange, Kv, KvError, Order, Page, Reader, Txn, Value, WriteMap, heap};
+use super::{Engine, Folder, KeyRange, Kv, KvError, Order, Page, Reader, Txn, Value, WriteMap};
 
 /// Commits that wait for the committer; a writer beyond that waits for a place.
 const QUEUE_MAX: usize = 1_024;
@@ -44,11 +45,14 @@ pub struct DurableOptions {
     pub turn_bytes: usize,
     /// What is synced.
     pub sync: SyncPolicy,
+    /// Called when the store has come to rest and holds no recent write: gives freed memory back to the system. The allocator is
+    /// the program's; `None` leaves it alone.
+    pub at_rest: Option<fn()>,
 }
 
 impl Default for DurableOptions {
     fn default() -> Self {
-        Self { turn_bytes: 4 * 1024 * 1024, sync: SyncPolicy::Full }
+        Self { turn_bytes: 4 * 1024 * 1024, sync: SyncPolicy::Full, at_rest: None }
     }
 }
 
@@ -68,6 +72,9 @@ pub struct Statistics {
 /// A commit log in front of the engine `E`. Dropping it moves everything to the engine and waits for that.
 pub struct Durable<E: Engine> {
     shared: Arc<Shared<E>>,
+    writer: Arc<Mutex<Writer<E>>>,
+    /// Transactions that wait or are being written by the committer.
+    queued: Arc<AtomicUsize>,
     jobs: Option<mpsc::Sender<Job>>,
     committer: Option<JoinHandle<()>>,
 }
@@ -79,7 +86,10 @@ pub(super) struct Shared<E> {
     pub(super) tables: RwLock<Tables>,
     pub(super) turns: Mutex<Turns>,
     pub(super) turned: Condvar,
+    at_rest: Option<fn()>,
     pub(super) closed: OnceLock<KvError>,
+    /// Transactions of the last batch: 1 where nobody else writes.
+    pub(super) last_batch: AtomicUsize,
     pub(super) commits: AtomicU64,
     pub(super) syncs: AtomicU64,
     pub(super) bytes: AtomicU64,
@@ -122,7 +132,9 @@ impl<E: Engine> Durable<E> {
             tables: RwLock::new(tables),
             turns: Mutex::new(turns),
             turned: Condvar::new(),
+            at_rest: options.at_rest,
             closed: OnceLock::new(),
+            last_batch: AtomicUsize::new(1),
             commits: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -130,10 +142,12 @@ impl<E: Engine> Durable<E> {
         });
         let (sender, receiver) = mpsc::channel(QUEUE_MAX);
         let applier = Applier::start(shared.clone(), sender.downgrade())?;
-        let committer = Committer::start(shared.clone(), opened.log, receiver, applier, options.turn_bytes)?;
+        let writer = Arc::new(Mutex::new(Writer::new(shared.clone(), opened.log, options.turn_bytes)));
+        let committer = committer::start(shared.clone(), writer.clone(), receiver, applier)?;
         // What engine and log were read with.
-        heap::give_back();
-        Ok(Self { shared, jobs: Some(sender), committer: Some(committer) })
+        shared.come_to_rest();
+        let queued = Arc::new(AtomicUsize::new(0));
+        Ok(Self { shared, writer, queued, jobs: Some(sender), committer: Some(committer) })
     }
 
     /// Counters since the store was opened.
@@ -155,6 +169,41 @@ impl<E: Engine> Durable<E> {
         self.shared.check_open()?;
         self.jobs.clone().ok_or_else(Shared::<E>::stopped)
     }
+
+    /// Runs `job` on the calling thread, if nobody else writes or is about to, and gives it back otherwise.
+    ///
+    /// Where many write, the thread stays free and a sync carries what comes together meanwhile. On a runtime of one thread
+    /// the others could not even come.
+    fn here<T, F2, F>(&self, job: F) -> Result<Result<T, F2>, F>
+    where
+        F2: From<KvError>,
+        F: FnOnce(&mut Txn<'_>) -> Result<T, F2>,
+    {
+        let is_alone =
+            self.queued.load(Ordering::Acquire) == 0 && self.shared.last_batch.load(Ordering::Relaxed) <= 1;
+        let may_block = || Handle::try_current().is_ok_and(|h| h.runtime_flavor() == RuntimeFlavor::MultiThread);
+        if !is_alone || !may_block() {
+            return Err(job);
+        }
+        let Some(mut writer) = self.writer.try_lock() else { return Err(job) };
+        Ok(tokio::task::block_in_place(|| writer.alone(job)))
+    }
+}
+
+/// One transaction on its way to the committer.
+pub(super) struct Queued(Arc<AtomicUsize>);
+
+impl Queued {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl<E> Shared<E> {
@@ -170,6 +219,12 @@ impl<E> Shared<E> {
         // Under the lock, so that no waiter misses it between its check and its wait.
         let _turns = self.turns.lock();
         self.turned.notify_all();
+    }
+
+    pub(super) fn come_to_rest(&self) {
+        if let Some(give_back) = self.at_rest {
+            give_back();
+        }
     }
 
     pub(super) fn stopped() -> KvError {
@@ -234,9 +289,21 @@ impl<E: Engine> Kv for Durable<E> {
         let queue = self.queue();
         async move {
             let (reply, answer) = oneshot::channel();
-            let job = Job::Run(Box::new(Task::new(job, reply)));
+            let job = Job::Run(Box::new(Task::new(job, reply, Queued::new(&self.queued))));
             queue?.send(job).await.map_err(|_| Shared::<E>::stopped())?;
             answer.await.map_err(|_| Shared::<E>::stopped())?
+        }
+    }
+
+    async fn transact_here<T, F2, F>(&self, job: F) -> Result<T, F2>
+    where
+        T: Send + 'static,
+        F2: From<KvError> + Send + 'static,
+        F: FnOnce(&mut Txn<'_>) -> Result<T, F2> + Send + 'static,
+    {
+        match self.here(job) {
+            Ok(outcome) => outcome,
+            Err(job) => self.transact(job).await,
         }
     }
 

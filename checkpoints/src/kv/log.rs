@@ -19,7 +19,7 @@ const FRAME_HEADER_LEN: usize = 32;
 const FRAME_MAGIC: u32 = 0x494c_4b31;
 /// Zeros written ahead of the frames, at least and at most.
 const GROW_MIN: u64 = 256 * 1024;
-const GROW_MAX: u64 = 4 * 1024 * 1024;
+const GROW_MAX: u64 = 1024 * 1024;
 /// A file larger than this gives its blocks back when its turn is over.
 const KEEP_BYTES_MAX: u64 = 24 * 1024 * 1024;
 /// A larger file is not read: no writer makes one.

@@ -10,7 +10,6 @@ mod engine;
 mod error;
 mod fjall_engine;
 mod folder;
-mod heap;
 mod log;
 mod memory;
 mod overlay;
@@ -194,6 +193,17 @@ pub trait Kv: Reader + Send + Sync + 'static {
         T: Send + 'static,
         E: From<KvError> + Send + 'static,
         F: FnOnce(&mut Txn<'_>) -> Result<T, E> + Send + 'static;
+
+    /// The same for a caller that has nothing else to do: where nobody else writes, the calling thread may write by itself and
+    /// is held up for one sync. Other tasks of a runtime of several threads go on.
+    fn transact_here<T, E, F>(&self, job: F) -> impl Future<Output = Result<T, E>> + Send
+    where
+        T: Send + 'static,
+        E: From<KvError> + Send + 'static,
+        F: FnOnce(&mut Txn<'_>) -> Result<T, E> + Send + 'static,
+    {
+        self.transact(job)
+    }
 
     /// Waits until everything acknowledged is in its final place and gives back what can be given back.
     fn settle(&self) -> impl Future<Output = Result<(), KvError>> + Send;

@@ -82,6 +82,12 @@ impl<K: Kv> Store for KvStore<K> {
         self.write(move |txn, sealer| prepared.apply(txn, sealer)).await
     }
 
+    async fn commit_here(&self, commit: Commit) -> Result<(), StoreError> {
+        let prepared = commit::Prepared::new(&self.sealer, commit)?;
+        let sealer = self.sealer.clone();
+        self.backend()?.transact_here(move |txn| prepared.apply(txn, &sealer)).await
+    }
+
     async fn load(&self, thread: &ThreadId) -> Result<Option<Loaded>, StoreError> {
         read::load(&*self.backend()?, &self.sealer, thread)
     }

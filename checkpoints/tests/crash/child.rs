@@ -6,7 +6,7 @@ use std::io::{IoSlice, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use checkpoints::kv::{Durable, Engine, FjallEngine, Kv, KvError, Reader, SledEngine, SyncPolicy};
+use checkpoints::kv::{Durable, Engine, FjallEngine, Kv, KvError, Reader, SledEngine, SyncPolicy, Txn};
 
 use super::{Backend, Dice, Level, Orders};
 
@@ -51,16 +51,7 @@ fn run<E: Engine>(orders: &Orders) {
         }
     };
     let acks = Arc::new(OpenOptions::new().append(true).create(true).open(orders.acks()).unwrap());
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let failed = runtime.block_on(async {
-        let tasks: Vec<_> =
-            (0..TASKS).map(|task| tokio::spawn(write(kv.clone(), acks.clone(), task, orders.clone()))).collect();
-        let mut failed = None;
-        for task in tasks {
-            failed = task.await.unwrap().err().or(failed);
-        }
-        failed
-    });
+    let failed = orders.run_writers(TASKS, |task| write(kv.clone(), acks.clone(), task, orders.clone()));
     if let Some(e) = failed {
         eprintln!("a commit failed: {e}");
         assert!(kv.closed().is_some(), "a failed commit closes the store");
@@ -73,15 +64,19 @@ async fn write<E: Engine>(kv: Arc<Durable<E>>, acks: Arc<fs::File>, task: u64, o
     let first = head(&*kv, task)?.map_or(0, |h| h + 1);
     for n in first..first + orders.commits {
         let len = value_len(&mut dice, task, n, orders.seed);
-        kv.transact(move |txn| {
+        let job = move |txn: &mut Txn<'_>| {
             txn.put(key("record", task, n), value(task, n, len));
             txn.put(key("head", task, 0), n.to_be_bytes().to_vec());
             if let Some(old) = n.checked_sub(KEPT) {
                 txn.delete(key("record", task, old));
             }
             Ok::<(), KvError>(())
-        })
-        .await?;
+        };
+        if orders.writes_here() {
+            kv.transact_here(job).await?;
+        } else {
+            kv.transact(job).await?;
+        }
         acknowledge(&acks, &format!("{task} {n}\n"));
     }
     Ok(())

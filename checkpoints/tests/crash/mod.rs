@@ -84,9 +84,45 @@ impl Orders {
         command
     }
 
+    /// Half of the children write on the calling thread where they can, half of those one writer after the other.
+    fn writes_here(&self) -> bool {
+        !self.seed.is_multiple_of(2)
+    }
+
+    fn takes_turns(&self) -> bool {
+        self.seed % 4 == 1
+    }
+
+    /// Runs what each of `n` writers does; the error of one that failed.
+    fn run_writers<E, W>(&self, n: u64, writer: impl Fn(u64) -> W) -> Option<E>
+    where
+        E: Send + 'static,
+        W: Future<Output = Result<(), E>> + Send + 'static,
+    {
+        use tokio::runtime::Builder;
+        let several = || Builder::new_multi_thread().worker_threads(2).build();
+        let runtime = if self.writes_here() { several() } else { Builder::new_current_thread().build() };
+        runtime.unwrap().block_on(async {
+            let mut failed = None;
+            let mut tasks = Vec::new();
+            for n in 0..n {
+                let task = tokio::spawn(writer(n));
+                if self.takes_turns() {
+                    failed = task.await.unwrap().err().or(failed);
+                } else {
+                    tasks.push(task);
+                }
+            }
+            for task in tasks {
+                failed = task.await.unwrap().err().or(failed);
+            }
+            failed
+        })
+    }
+
     fn options(&self) -> DurableOptions {
         let turn_bytes = [32 << 10, 256 << 10, 4 << 20][(self.seed % 3) as usize];
-        DurableOptions { turn_bytes, sync: self.sync }
+        DurableOptions { turn_bytes, sync: self.sync, ..DurableOptions::default() }
     }
 }
 

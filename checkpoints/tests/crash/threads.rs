@@ -34,14 +34,10 @@ fn child() {
         }
     };
     let acks = Arc::new(OpenOptions::new().append(true).create(true).open(orders.acks()).unwrap());
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(async {
-        let writers: Vec<_> =
-            (0..TASKS).map(|n| tokio::spawn(write(store.clone(), acks.clone(), n, orders.clone()))).collect();
-        for writer in writers {
-            writer.await.unwrap().unwrap();
-        }
-    });
+    let failed = orders.run_writers(TASKS, |n| write(store.clone(), acks.clone(), n, orders.clone()));
+    if let Some(e) = failed {
+        panic!("a commit failed: {e}");
+    }
 }
 
 fn open_store(orders: &Orders) -> Result<Arc<dyn Store>, StoreError> {
@@ -69,7 +65,12 @@ async fn write(store: Arc<dyn Store>, acks: Arc<fs::File>, n: u64, orders: Order
         }
         let record = Record { at: Timestamp(seq as i64 * 1_000), epoch, run: Some(RunId(1)), ops };
         let claim = seq == first;
-        store.commit(Commit { thread: thread.clone(), seq: Seq(seq), epoch, claim, record }).await?;
+        let commit = Commit { thread: thread.clone(), seq: Seq(seq), epoch, claim, record };
+        if orders.writes_here() {
+            store.commit_here(commit).await?;
+        } else {
+            store.commit(commit).await?;
+        }
         (&*acks).write_all(format!("{n} {seq}\n").as_bytes()).unwrap();
     }
     Ok(())

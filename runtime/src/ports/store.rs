@@ -215,6 +215,12 @@ pub trait Store: Send + Sync + 'static {
     /// Appends one record. Atomic, durable, fenced.
     async fn commit(&self, commit: Commit) -> Result<(), StoreError>;
 
+    /// The same for a caller that has nothing else to do: a store may hold up its thread while the disk syncs, which saves the
+    /// way to another thread and back.
+    async fn commit_here(&self, commit: Commit) -> Result<(), StoreError> {
+        self.commit(commit).await
+    }
+
     /// A thread's state at its head; `None` when there is no such thread.
     async fn load(&self, thread: &ThreadId) -> Result<Option<Loaded>, StoreError>;
 

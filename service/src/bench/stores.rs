@@ -18,7 +18,7 @@ pub(super) enum Backend {
 
 /// Opens an unencrypted store of a kind in a folder.
 pub(super) fn open(kind: &str, folder: &Path) -> anyhow::Result<(Arc<dyn Store>, Backend)> {
-    let options = OpenOptions::default();
+    let options = OpenOptions { durable: crate::wiring::durable_options(), ..OpenOptions::default() };
     Ok(match kind {
         "memory" => (Arc::new(open::memory(&options)), Backend::Memory),
         "sled" => {
