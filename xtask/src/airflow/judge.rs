@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::Took;
 
 /// Scenarios that the bot heals; the others it leaves as they are and pages a person.
-const HEALED: [&str; 9] = [
+const HEALED: [&str; 10] = [
     "api_timeout_transient",
     "api_outage_backoff",
     "deadlock_transient",
@@ -16,6 +16,7 @@ const HEALED: [&str; 9] = [
     "null_burst",
     "poison_record",
     "oom_kill",
+    "dag_import_error",
 ];
 
 /// What a scenario must come to.

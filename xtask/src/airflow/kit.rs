@@ -26,6 +26,8 @@ const ACCOUNTS: [(&str, &str); 4] = [
 ];
 /// Ports that the example's files are written for.
 const PORTS: [(&str, &str); 2] = [("KIT_AIRFLOW_PORT", "18080"), ("KIT_PG_PORT", "15432")];
+/// Where the example's files say that the repository of the pipelines lies.
+const REPOSITORY: &str = "path: dags";
 /// Ports that the kit takes when it is set up, and remembers.
 const TAKEN: [&str; 4] = ["KIT_AIRFLOW_PORT", "KIT_PG_PORT", "KIT_API_PORT", "KIT_LOGSRV_PORT"];
 /// A race that the injector can lose on a busy machine is run again.
@@ -115,15 +117,15 @@ impl Kit {
         Ok(serde_json::from_str(&text)?)
     }
 
-    /// A text of the example with the kit's ports.
-    pub(crate) fn at_its_ports(&self, text: &str) -> Result<String> {
+    /// A text of the example with the kit's ports and its repository.
+    pub(crate) fn at_its_places(&self, text: &str) -> Result<String> {
         let ports = std::fs::read_to_string(self.home.join("ports.env")).context("the kit has no ports.env")?;
         let mut text = text.to_owned();
         for (name, written) in PORTS {
             let port = ports.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
             text = text.replace(written, port.with_context(|| format!("ports.env has no {name}"))?);
         }
-        Ok(text)
+        Ok(text.replace(REPOSITORY, &format!("path: {}", self.home.join("dags").display())))
     }
 
     /// The passwords of the accounts that the example names.
