@@ -109,7 +109,9 @@ impl ParamKind {
             Self::Number => value.is_number(),
             Self::Commit => text.len() == COMMIT_DIGITS && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')),
             Self::Paths => value.as_array().is_some_and(|paths| {
-                !paths.is_empty() && paths.len() <= PATHS_MAX && paths.iter().all(|path| is_path(path.as_str().unwrap_or_default()))
+                !paths.is_empty()
+                    && paths.len() <= PATHS_MAX
+                    && paths.iter().all(|path| is_path(path.as_str().unwrap_or_default()))
             }),
         }
     }
@@ -153,7 +155,8 @@ fn is_key(text: &str, also: &str, bytes_max: usize) -> bool {
 
 /// A path that people can read and check: within its repository, of the signs that files of code have.
 fn is_path(text: &str) -> bool {
-    is_key(text, "_-./+@", PATH_BYTES_MAX) && text.split('/').all(|part| !part.is_empty() && !part.starts_with(['.', '-']))
+    is_key(text, "_-./+@", PATH_BYTES_MAX)
+        && text.split('/').all(|part| !part.is_empty() && !part.starts_with(['.', '-']))
 }
 
 /// What a remedy is.

@@ -161,7 +161,8 @@ pub(super) async fn show_commit(all: Repositories, which: Which) -> Result<Shown
 
 /// The diff of a commit, or between two trees, up to its bound. No program of the repository takes part.
 pub(super) async fn diff(repo: &Repo<'_>, what: &[&str]) -> Result<(String, bool)> {
-    let mut args = vec!["diff-tree", "-p", "--no-commit-id", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames"];
+    let mut args =
+        vec!["diff-tree", "-p", "--no-commit-id", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames"];
     args.push("--ignore-submodules=none");
     args.extend(what);
     args.push("--");

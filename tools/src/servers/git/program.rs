@@ -182,7 +182,7 @@ impl Git {
         match named {
             None => Ok(()),
             Some(key) => Err(GitError::denied(format!(
-                "the configuration of {} names a program in `{key}`, and this server starts none: nothing is taken back there",
+                "the configuration of {} names a program in `{key}`, and this server starts none: its work tree is not looked at, and nothing is taken back there",
                 self.root.display()
             ))),
         }

@@ -76,9 +76,11 @@ impl Repo<'_> {
         Ok(said.status == 0 && said.text().trim() == format!("refs/heads/{}", self.declared.branch))
     }
 
-    /// Whether tracked files are as they were committed.
+    /// Whether tracked files are as they were committed. To compare them Git may start a filter, so none may be named.
     pub(super) async fn is_clean(&self) -> Result<bool> {
-        let args = ["status", "--porcelain=v1", "-z", "--untracked-files=no", "--ignore-submodules=all", "--no-renames"];
+        self.git.forbid_programs().await?;
+        let args =
+            ["status", "--porcelain=v1", "-z", "--untracked-files=no", "--ignore-submodules=all", "--no-renames"];
         Ok(self.git.tell(&args).await?.is_empty())
     }
 
@@ -139,7 +141,8 @@ impl Repo<'_> {
 
     /// What differs between two commits or trees.
     pub(super) async fn changes(&self, from: &str, to: &str) -> Result<Vec<Change>> {
-        let args = ["diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", "--end-of-options", from, to, "--"];
+        let args =
+            ["diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", "--end-of-options", from, to, "--"];
         let said = self.git.ask(&args).await?;
         if said.status != 0 {
             return Err(GitError::failed(format!("git diff-tree: {}", said.why())));
@@ -192,7 +195,8 @@ pub(super) fn is_commit(text: &str) -> bool {
 }
 
 fn is_digits(text: &str) -> bool {
-    (DIGITS_MIN..=DIGITS).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    (DIGITS_MIN..=DIGITS).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 /// A path within the repository: no way out of it, and nothing that Git would read as anything else than a name.
@@ -210,7 +214,9 @@ mod tests {
 
     #[test]
     fn only_digits_name_a_commit_and_only_names_a_file() {
-        for (text, is) in [("0123abc", true), ("0123ab", false), ("HEAD", false), ("0123ABC", false), ("-123abc", false)] {
+        for (text, is) in
+            [("0123abc", true), ("0123ab", false), ("HEAD", false), ("0123ABC", false), ("-123abc", false)]
+        {
             assert_eq!(is_digits(text), is, "{text}");
         }
         for path in ["", "/etc/passwd", "../x", "a/../b", "a//b", "./a", ".git/config", "a\0b"] {

@@ -143,7 +143,8 @@ async fn permit(repo: &Repo<'_>, undone: &Commit, head: &str) -> Result<()> {
         return Err(GitError::conflict(format!("{id} is no part of `{}`", declared.branch)));
     };
     if behind > declared.max_commits {
-        let text = format!("{behind} commits came after {id}, and at most {} may (`max_commits`)", declared.max_commits);
+        let text =
+            format!("{behind} commits came after {id}, and at most {} may (`max_commits`)", declared.max_commits);
         return Err(GitError::denied(text));
     }
     let age = jiff::Timestamp::now().as_second().saturating_sub(undone.at);
@@ -160,7 +161,10 @@ pub(super) async fn work_out(repo: &Repo<'_>, undone: Commit, head: &str) -> Res
         return Err(GitError::conflict(format!("{} is the first commit", undone.id)));
     };
     let base = format!("--merge-base={}", undone.id);
-    let said = repo.git.ask(&["merge-tree", "--write-tree", "-z", "--name-only", "--no-messages", &base, head, parent]).await?;
+    let said = repo
+        .git
+        .ask(&["merge-tree", "--write-tree", "-z", "--name-only", "--no-messages", &base, head, parent])
+        .await?;
     let text = said.text();
     let mut parts = text.split('\0').map(|part| part.trim_matches('\n')).filter(|part| !part.is_empty());
     let tree = parts.next().unwrap_or_default().to_owned();
@@ -168,14 +172,18 @@ pub(super) async fn work_out(repo: &Repo<'_>, undone: Commit, head: &str) -> Res
         0 if is_commit(&tree) => {}
         1 => {
             let files = cut(&parts.collect::<Vec<_>>().join(", "), SUBJECT_CHARS_MAX);
-            let text = format!("{} cannot be taken back alone: later commits changed the same lines of {files}", undone.id);
+            let text =
+                format!("{} cannot be taken back alone: later commits changed the same lines of {files}", undone.id);
             return Err(GitError::conflict(text));
         }
         _ => return Err(GitError::failed(format!("git merge-tree: {}", said.why()))),
     }
     let changes = repo.changes(head, &tree).await?;
     if changes.is_empty() {
-        return Err(GitError::conflict(format!("nothing of {} is left at {head}: it was taken back already", undone.id)));
+        return Err(GitError::conflict(format!(
+            "nothing of {} is left at {head}: it was taken back already",
+            undone.id
+        )));
     }
     if let Some(link) = changes.iter().find(|change| change.is_link) {
         let text = format!("`{}` is a link or another repository, which is not changed here", link.path);
@@ -305,7 +313,10 @@ async fn at_rest(repo: &Repo<'_>) -> Result<()> {
     if repo.is_clean().await? {
         return Ok(());
     }
-    Err(GitError::conflict(format!("{} has changes that are not committed: nothing is taken back over them", repo.name)))
+    Err(GitError::conflict(format!(
+        "{} has changes that are not committed: nothing is taken back over them",
+        repo.name
+    )))
 }
 
 async fn write(all: &Repositories, repo: &Repo<'_>, reversal: &Reversal) -> Result<String> {
@@ -334,7 +345,8 @@ pub(super) async fn put_in_place(repo: &Repo<'_>, (from, to): (&str, &str)) -> R
     repo.git.ask(&["update-index", "-q", "--refresh"]).await?;
     let moved = repo.git.ask(&["update-ref", "--no-deref", "-m", "interlock: revert", &branch, to, from]).await?;
     if moved.status != 0 {
-        let text = format!("`{}` was not at {from} any more, and nothing was done: {}", repo.declared.branch, moved.why());
+        let text =
+            format!("`{}` was not at {from} any more, and nothing was done: {}", repo.declared.branch, moved.why());
         return Err(GitError::conflict(text));
     }
     let followed = repo.git.ask(&["read-tree", "-m", "-u", from, to]).await?;
@@ -345,7 +357,9 @@ pub(super) async fn put_in_place(repo: &Repo<'_>, (from, to): (&str, &str)) -> R
     let why = followed.why();
     let text = match back.status == 0 && repo.is_clean().await? {
         true => format!("the work tree of {} could not follow, and all is as it was: {why}", repo.name),
-        false => format!("the work tree of {} could not follow ({why}) and is not as it was: look at it by hand", repo.name),
+        false => {
+            format!("the work tree of {} could not follow ({why}) and is not as it was: look at it by hand", repo.name)
+        }
     };
     Err(GitError::conflict(text))
 }
@@ -374,7 +388,8 @@ impl Repositories {
         }
         let beside = Beside::of(repo.git).await?;
         let would = work_out(&Repo { git: &beside.git, ..*repo }, undone.clone(), parent).await;
-        let tree = repo.git.line(&["rev-parse", "--verify", "--end-of-options", &format!("{}^{{tree}}", made.id)]).await?;
+        let tree =
+            repo.git.line(&["rev-parse", "--verify", "--end-of-options", &format!("{}^{{tree}}", made.id)]).await?;
         Ok(would.is_ok_and(|reversal| tree.lines().last() == Some(reversal.tree.as_str())))
     }
 

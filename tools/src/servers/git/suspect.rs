@@ -204,7 +204,9 @@ impl Look<'_> {
         }
         let file = &self.query.file;
         Ok(match (found.pop(), found.len()) {
-            (None, _) => Err(format!("{file} is as it was when it worked, and nothing that it uses explains the error")),
+            (None, _) => {
+                Err(format!("{file} is as it was when it worked, and nothing that it uses explains the error"))
+            }
             (Some(suspect), 0) => Ok(suspect),
             (Some(_), n) => Err(format!("{} files that {file} uses may explain the error", n + 1)),
         })
@@ -215,7 +217,8 @@ impl Look<'_> {
         let Some(parent) = suspect.commit.parents.first() else { return Ok(None) };
         let before = self.repo.file(parent, &suspect.file).await?;
         let after = self.repo.file(&suspect.commit.id, &suspect.file).await?;
-        let is_module = suspect.file.strip_suffix(".py").is_some_and(|stem| stem.replace('/', ".").ends_with(name.as_str()));
+        let is_module =
+            suspect.file.strip_suffix(".py").is_some_and(|stem| stem.replace('/', ".").ends_with(name.as_str()));
         if before.is_some() && after.is_none() && is_module {
             return Ok(Some(NameChange::Drops));
         }
@@ -260,7 +263,8 @@ mod tests {
 
     #[test]
     fn a_part_of_a_longer_name_is_not_the_name() {
-        for (text, n) in [("check(a), check", 2), ("check_contract", 0), ("recheck", 0), ("", 0), ("échecké check", 1)] {
+        for (text, n) in [("check(a), check", 2), ("check_contract", 0), ("recheck", 0), ("", 0), ("échecké check", 1)]
+        {
             assert_eq!(occurrences(text, "check"), n, "{text}");
         }
     }

@@ -24,11 +24,16 @@ async fn the_only_change_since_it_worked_is_named() {
     query["at_file"] = "/opt/airflow/dags/catalog.py".into();
     query["at_line"] = 1.into();
     let found = world.call("find_break", query.clone()).await.unwrap();
-    assert_eq!((&found["commit"]["id"], &found["file"], &found["head"]), (&json!(bad), &json!("catalog.py"), &json!(later)));
+    assert_eq!(
+        (&found["commit"]["id"], &found["file"], &found["head"]),
+        (&json!(bad), &json!("catalog.py"), &json!(later))
+    );
     assert_eq!((&found["name"], &found["is_its_line"]), (&json!("adds"), &json!(true)));
     assert_eq!(found["reverts"], json!({ "clean": true, "why": null, "files": ["catalog.py"] }));
     // A line of somebody else, and a file that only ends alike.
-    for (file, line) in [("/opt/airflow/dags/catalog.py", 4), ("/opt/old_catalog.py", 1), ("/opt/airflow/dags/catalog.py", 99)] {
+    for (file, line) in
+        [("/opt/airflow/dags/catalog.py", 4), ("/opt/old_catalog.py", 1), ("/opt/airflow/dags/catalog.py", 99)]
+    {
         query["at_file"] = file.into();
         query["at_line"] = line.into();
         let found = world.call("find_break", query.clone()).await.unwrap();
@@ -65,9 +70,15 @@ async fn a_name_that_was_taken_away_is_found_where_it_was() {
     world.write("etl_common.py", &COMMON.replace("def check(", "def check_rows("));
     let renamed = world.commit("common: a better name");
     let found = world.call("find_break", about(DAG, Some("check"))).await.unwrap();
-    assert_eq!((&found["commit"]["id"], &found["file"], &found["name"]), (&json!(renamed), &json!("etl_common.py"), &json!("drops")));
+    assert_eq!(
+        (&found["commit"]["id"], &found["file"], &found["name"]),
+        (&json!(renamed), &json!("etl_common.py"), &json!("drops"))
+    );
     let untouched = world.call("find_break", about(DAG, Some("run"))).await.unwrap();
-    assert!(untouched["commit"].is_null() && untouched["why"].as_str().unwrap().contains("nothing that it uses"), "{untouched}");
+    assert!(
+        untouched["commit"].is_null() && untouched["why"].as_str().unwrap().contains("nothing that it uses"),
+        "{untouched}"
+    );
     let world = World::new();
     std::fs::remove_file(world.root().join("etl_common.py")).unwrap();
     let gone = world.commit("common: not needed");
@@ -83,9 +94,13 @@ async fn a_moment_at_which_it_worked_will_do() {
     let found = world.call("find_break", ask("2020-01-01T00:00:00Z")).await.unwrap();
     assert!(found["why"].as_str().unwrap().starts_with("2 commits"), "the first commit is newer too: {found}");
     let found = world.call("find_break", ask("2099-01-01T00:00:00Z")).await.unwrap();
-    assert!(found["commit"].is_null() && found["why"].as_str().unwrap().contains("as it was when it worked"), "{found}");
+    assert!(
+        found["commit"].is_null() && found["why"].as_str().unwrap().contains("as it was when it worked"),
+        "{found}"
+    );
     assert!(world.call("find_break", ask("yesterday")).await.unwrap_err().message.contains("no moment"));
-    let dated = world.git_with(&["commit", "-q", "--amend", "--no-edit"], &[("GIT_COMMITTER_DATE", "2098-01-01T00:00:00Z")]);
+    let dated =
+        world.git_with(&["commit", "-q", "--amend", "--no-edit"], &[("GIT_COMMITTER_DATE", "2098-01-01T00:00:00Z")]);
     assert!(dated.status.success() && world.head() != bad);
     let found = world.call("find_break", ask("2097-01-01T00:00:00Z")).await.unwrap();
     assert_eq!((&found["commit"]["id"], &found["name"]), (&json!(world.head()), &json!("adds")));

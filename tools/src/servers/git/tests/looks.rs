@@ -36,7 +36,8 @@ async fn a_reversal_is_previewed_without_a_trace() {
 async fn a_branch_says_whether_it_lacks_a_commit() {
     let world = World::new();
     let bad = world.break_it();
-    let ok = || async { world.call("get_branch", json!({ "repo": "dags", "reverted": bad })).await.unwrap()["ok"].clone() };
+    let ok =
+        || async { world.call("get_branch", json!({ "repo": "dags", "reverted": bad })).await.unwrap()["ok"].clone() };
     assert_eq!(ok().await, json!(false));
     world.revert(&bad).await.unwrap();
     assert_eq!(ok().await, json!(true));
@@ -72,5 +73,8 @@ async fn no_name_stands_for_a_commit() {
     world.git(&["branch", "deadbee", &first]);
     let shown = world.call("show_commit", json!({ "repo": "dags", "commit": bad[..8] })).await.unwrap();
     assert_eq!(shown["commit"]["id"], json!(bad));
-    assert_eq!(world.call("show_commit", json!({ "repo": "dags", "commit": "deadbee" })).await.unwrap_err().code, Code::NotFound);
+    assert_eq!(
+        world.call("show_commit", json!({ "repo": "dags", "commit": "deadbee" })).await.unwrap_err().code,
+        Code::NotFound
+    );
 }

@@ -114,8 +114,14 @@ impl World {
         let files = std::fs::read_dir(self.root()).unwrap().map(|entry| entry.unwrap().path());
         let mut files: Vec<PathBuf> = files.filter(|path| path.is_file()).collect();
         files.sort();
-        let texts: Vec<String> = files.iter().map(|file| format!("{file:?} {:?}", std::fs::read(file).unwrap())).collect();
-        let of_git = [&["for-each-ref"][..], &["symbolic-ref", "-q", "HEAD"], &["ls-files", "-s"], &["status", "--porcelain", "-uall"]];
+        let texts: Vec<String> =
+            files.iter().map(|file| format!("{file:?} {:?}", std::fs::read(file).unwrap())).collect();
+        let of_git = [
+            &["for-each-ref"][..],
+            &["symbolic-ref", "-q", "HEAD"],
+            &["ls-files", "-s"],
+            &["status", "--porcelain", "-uall"],
+        ];
         let of_git = of_git.map(|args| String::from_utf8(self.git_with(args, &[]).stdout).unwrap());
         format!("{}\n{}", of_git.join("\n"), texts.join("\n"))
     }

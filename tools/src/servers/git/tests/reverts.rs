@@ -20,7 +20,9 @@ async fn a_commit_is_taken_back_by_another_and_history_stays() {
     let said = world.git(&["log", "-1", "--format=%an <%ae>|%cn|%B"]);
     assert_eq!(
         said,
-        format!("bot <bot@shop.example>|bot|Revert \"catalog: contract checks (DQ-118)\"\n\nThis reverts commit {bad}.")
+        format!(
+            "bot <bot@shop.example>|bot|Revert \"catalog: contract checks (DQ-118)\"\n\nThis reverts commit {bad}."
+        )
     );
     world.git(&["fsck", "--strict"]);
 }
@@ -34,7 +36,10 @@ async fn the_same_call_twice_is_one_reversal() {
     let first = world.call("revert_commit", args.clone()).await.unwrap();
     let before = world.state();
     let second = world.call("revert_commit", args).await.unwrap();
-    assert_eq!((&second["head"], &second["changed"], &second["files"]), (&first["head"], &json!(false), &first["files"]));
+    assert_eq!(
+        (&second["head"], &second["changed"], &second["files"]),
+        (&first["head"], &json!(false), &first["files"])
+    );
     assert_eq!(world.state(), before);
 }
 
@@ -122,7 +127,8 @@ async fn what_is_not_as_the_caller_saw_it_is_left_alone() {
     let mut staging = args(&["catalog.py"]);
     staging["environment"] = "staging".into();
     check_refused(&world, staging, (Code::Denied, "runs in `production`")).await;
-    check_refused(&world, revert_args(&bad[..12], &bad, &["catalog.py"]), (Code::InvalidArguments, "40 hexadecimal")).await;
+    check_refused(&world, revert_args(&bad[..12], &bad, &["catalog.py"]), (Code::InvalidArguments, "40 hexadecimal"))
+        .await;
     let nobody = "0".repeat(40);
     check_refused(&world, revert_args(&nobody, &bad, &["catalog.py"]), (Code::NotFound, "has no commit")).await;
     check_refused(&world, revert_args(&first, &bad, &["catalog.py"]), (Code::Conflict, "first commit")).await;
@@ -141,8 +147,12 @@ async fn what_is_in_the_way_is_found_before_anything_is_touched() {
     let bad = world.break_it();
     world.write("catalog.py", &BROKEN_DAG.replace("check_contract", "check_agreement"));
     let later = world.commit("catalog: another name");
-    check_refused(&world, revert_args(&bad, &later, &["catalog.py"]), (Code::Conflict, "later commits changed the same lines"))
-        .await;
+    check_refused(
+        &world,
+        revert_args(&bad, &later, &["catalog.py"]),
+        (Code::Conflict, "later commits changed the same lines"),
+    )
+    .await;
     let seen = world.call("preview_revert", json!({ "repo": "dags", "commit": bad })).await.unwrap();
     assert!(!seen["clean"].as_bool().unwrap() && seen["why"].as_str().unwrap().contains("same lines"), "{seen}");
     // A file that nobody tracks lies where the reversal would put one.
@@ -155,7 +165,8 @@ async fn what_is_in_the_way_is_found_before_anything_is_touched() {
     let world = World::new();
     let bad = world.break_it();
     world.write(".git/MERGE_HEAD", &format!("{bad}\n"));
-    check_refused(&world, revert_args(&bad, &bad, &["catalog.py"]), (Code::Conflict, "in the middle of something")).await;
+    check_refused(&world, revert_args(&bad, &bad, &["catalog.py"]), (Code::Conflict, "in the middle of something"))
+        .await;
 }
 
 #[tokio::test]
@@ -168,7 +179,8 @@ async fn the_installation_s_limits_hold() {
     world.write("deploy.sh", "rm -rf /\n");
     let both = world.commit("more than code");
     let files = ["catalog.py", "deploy.sh"];
-    check_refused(&world, revert_args(&both, &both, &files), (Code::Denied, "`deploy.sh`, which may not be touched")).await;
+    check_refused(&world, revert_args(&both, &both, &files), (Code::Denied, "`deploy.sh`, which may not be touched"))
+        .await;
     let world = World::new();
     let bad = world.break_it();
     let mut head = bad.clone();
@@ -182,7 +194,12 @@ async fn the_installation_s_limits_hold() {
     world.git(&["add", "-A"]);
     let old = world.git_with(&["commit", "-q", "-m", "long ago"], &[("GIT_COMMITTER_DATE", "2020-01-01T00:00:00Z")]);
     assert!(old.status.success());
-    check_refused(&world, revert_args(&world.head(), &world.head(), &["catalog.py"]), (Code::Denied, "older than 7 days")).await;
+    check_refused(
+        &world,
+        revert_args(&world.head(), &world.head(), &["catalog.py"]),
+        (Code::Denied, "older than 7 days"),
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -198,7 +215,8 @@ async fn a_merge_is_a_person_s_decision() {
     world.write("catalog.py", "x = 1\n");
     let elsewhere = world.commit("elsewhere");
     world.git(&["checkout", "-q", "main"]);
-    check_refused(&world, revert_args(&elsewhere, &merge, &["catalog.py"]), (Code::Conflict, "no part of `main`")).await;
+    check_refused(&world, revert_args(&elsewhere, &merge, &["catalog.py"]), (Code::Conflict, "no part of `main`"))
+        .await;
 }
 
 /// What two people do at once: the branch is set only if it still is where it was, so the other's commit stays.
