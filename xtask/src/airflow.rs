@@ -191,7 +191,8 @@ impl Bench<'_> {
         let audit = self.export(&dir)?;
         std::fs::write(dir.join("audit.jsonl"), &audit)?;
         std::fs::write(&ledger, judge::ledger(&audit))?;
-        let judged = timed(|took| &mut took.verify, &|| self.kit.verify(name, &ledger, &dir))?;
+        let mut judged = timed(|took| &mut took.verify, &|| self.kit.verify(name, &ledger, &dir))?;
+        judged["mutations"]["git"] = self.kit.commits()?;
         let truth = self.kit.truth(name)?;
         let mut verdict = Verdict::of(&Expected::of(name, &truth), (&result, &judged, &truth), took);
         verdict.problems.extend(judge::unequal(&audit, &judged["mutations"]));

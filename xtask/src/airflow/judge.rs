@@ -163,7 +163,7 @@ pub(crate) fn unequal(export: &str, mutations: &Value) -> Vec<String> {
     let acts = acts(export);
     let mut seen = vec![false; acts.len()];
     let mut problems = Vec::new();
-    for place in ["warehouse", "airflow"] {
+    for place in ["warehouse", "airflow", "git"] {
         for mutation in mutations[place].as_array().into_iter().flatten() {
             let at = mutation["at"].as_str().and_then(|at| at.parse::<jiff::Timestamp>().ok());
             let at = at.map_or(0, |at| at.as_microsecond());
@@ -200,6 +200,7 @@ fn acts(export: &str) -> Vec<Act> {
         let args = &record["entry"]["detail"]["args"];
         let place = match target.split_once('.')? {
             ("airflow", _) => "airflow",
+            ("git", _) => "git",
             // The kit keeps no list for the staging warehouse.
             ("sql", _) if args["connection"] == "production" => "warehouse",
             _ => return None,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::shell;
 
@@ -28,6 +28,8 @@ const ACCOUNTS: [(&str, &str); 4] = [
 const PORTS: [(&str, &str); 2] = [("KIT_AIRFLOW_PORT", "18080"), ("KIT_PG_PORT", "15432")];
 /// Where the example's files say that the repository of the pipelines lies.
 const REPOSITORY: &str = "path: dags";
+/// Who the kit's own commits are by.
+const OWN_COMMITTER: &str = "data-platform@";
 /// Ports that the kit takes when it is set up, and remembers.
 const TAKEN: [&str; 4] = ["KIT_AIRFLOW_PORT", "KIT_PG_PORT", "KIT_API_PORT", "KIT_LOGSRV_PORT"];
 /// A race that the injector can lose on a busy machine is run again.
@@ -108,6 +110,17 @@ impl Kit {
         command.arg(name).arg("--approvals").arg(ledger);
         let finished = shell::run_logged(command, &dir.join("verdict.json"))?;
         serde_json::from_str(&finished.output).with_context(|| format!("the judge said:\n{}", finished.output))
+    }
+
+    /// Commits of others than the kit itself in the repository of the pipelines, which its judge does not list.
+    pub(crate) fn commits(&self) -> Result<Value> {
+        let words = ["git", "log", "golden..HEAD", "--format=%cI %ce %H"];
+        let said = shell::capture(shell::command(&self.home.join("dags"), &words)).context("the kit's repository")?;
+        let commit = |line: &str| {
+            let (at, rest) = line.split_once(' ')?;
+            (!rest.starts_with(OWN_COMMITTER)).then(|| json!({ "at": at, "commit": rest }))
+        };
+        Ok(said.lines().filter_map(commit).collect())
     }
 
     /// What is true about a scenario.
