@@ -35,7 +35,7 @@ fn deployed(request: &ToolRequest, error: &str, found: Value) -> Option<Result<V
         "airflow.get_source" => json!({ "sha256": "9f2feb0f1ef425b292f2f94bcbf1b1e6f2b8e9e7d1c2a3b4c5d6e7f8091a2b3c" }),
         "git.find_break" => found,
         "git.revert_commit" => {
-            json!({ "commit": request.args["commit"], "previous_head": BAD, "head": BACK, "files": request.args["files"], "changed": true })
+            json!({ "commit": request.args["commit"], "previous_head": BAD, "head": BACK, "made": BACK, "files": request.args["files"], "changed": true })
         }
         "git.get_branch" => json!({ "ok": true }),
         _ => return is(request, "src.delivery_manifest").then(|| Ok(json!({ "rows": [{ "day": "2026-04-01" }] }))),
@@ -70,6 +70,29 @@ async fn a_reversal_that_did_not_help_is_taken_back_too() {
         did airflow.trigger {"business_date":"2026-04-01","dag_id":"product_catalog_etl","environment":"production","wait_s":600} (failed)
         did git.revert_commit {"commit":"2222222222222222222222222222222222222222","environment":"production","expected_head":"2222222222222222222222222222222222222222","files":["product_catalog_etl.py"],"own":true,"repo":"pipelines"}
         told Page: inc-8f7f8fb6e2fe · product_catalog_etl 2026-04-01: commit 1111111111 broke the import of product_catalog_etl (taken_back)"#]]).await;
+}
+
+/// One commit may break several pipelines. Where another incident has taken it back, a run that fails all the same is no reason to
+/// break the others again.
+#[tokio::test]
+async fn a_reversal_that_another_made_stays() {
+    let done_already: Script = |request| match request.target.as_str() {
+        "airflow.trigger" => Some(Err(TaskError::new(ErrorClass::Unknown, "run failed"))),
+        "git.revert_commit" if request.args["commit"].is_null() => {
+            Some(Err(TaskError::new(ErrorClass::Conflict, "the act found everything done by another")))
+        }
+        "git.revert_commit" => Some(Ok(json!({
+            "commit": BAD, "previous_head": BAD, "head": BACK, "made": null, "files": request.args["files"], "changed": false
+        }))),
+        _ => deployed(request, MISSING, found(json!("adds"))),
+    };
+    let came_of_it = what_became(DAG, "", done_already).await;
+    let reverts: Vec<&str> = came_of_it.lines().filter(|line| line.starts_with("did git.revert_commit")).collect();
+    assert!(
+        reverts.len() == 2 && reverts[1].contains("\"commit\":null") && reverts[1].ends_with("(failed)"),
+        "{came_of_it}"
+    );
+    assert!(came_of_it.contains("told Page") && came_of_it.contains("(not_healed)"), "{came_of_it}");
 }
 
 /// Where Git says that the commit is still there, nothing is run, and what was done is undone.

@@ -22,7 +22,10 @@ pub enum ToolEffect {
     Replaces,
 }
 
-type Run = Box<dyn Fn(Repositories, Value) -> BoxFuture<'static, Result<Value>> + Send + Sync>;
+/// Stable key of a call, the same when the runtime makes it again.
+pub(super) type Key = Option<String>;
+
+type Run = Box<dyn Fn(Repositories, Value, Key) -> BoxFuture<'static, Result<Value>> + Send + Sync>;
 
 /// One tool.
 pub struct ToolSpec {
@@ -56,17 +59,29 @@ impl ToolSpec {
     }
 }
 
-fn tool<A, O, F, R>((name, description): (&'static str, &'static str), effect: ToolEffect, f: F) -> ToolSpec
+type Words = (&'static str, &'static str);
+
+fn reads<A, O, F, R>(words: Words, f: F) -> ToolSpec
 where
     A: DeserializeOwned + JsonSchema + 'static,
     O: Serialize + JsonSchema + 'static,
     F: Fn(Repositories, A) -> R + Send + Sync + 'static,
     R: Future<Output = Result<O>> + Send + 'static,
 {
-    let run = move |all: Repositories, arguments: Value| match serde_json::from_value::<A>(arguments) {
+    acts(words, ToolEffect::Reads, move |all, args, _: Key| f(all, args))
+}
+
+fn acts<A, O, F, R>((name, description): Words, effect: ToolEffect, f: F) -> ToolSpec
+where
+    A: DeserializeOwned + JsonSchema + 'static,
+    O: Serialize + JsonSchema + 'static,
+    F: Fn(Repositories, A, Key) -> R + Send + Sync + 'static,
+    R: Future<Output = Result<O>> + Send + 'static,
+{
+    let run = move |all: Repositories, arguments: Value, key: Key| match serde_json::from_value::<A>(arguments) {
         Err(error) => std::future::ready(Err(GitError::invalid(format!("arguments of {name}: {error}")))).boxed(),
         Ok(args) => {
-            let work = f(all, args);
+            let work = f(all, args, key);
             async move {
                 serde_json::to_value(work.await?).map_err(|error| GitError::failed(format!("result: {error}")))
             }
@@ -88,38 +103,33 @@ fn schema<T: JsonSchema>() -> JsonObject {
 pub fn all_tools() -> &'static [ToolSpec] {
     static TOOLS: OnceLock<Vec<ToolSpec>> = OnceLock::new();
     TOOLS.get_or_init(|| {
-        use ToolEffect::{Reads, Replaces};
         vec![
-            tool(
+            reads(
                 ("get_branch", "Where the deployed branch stands, and whether its work tree lacks exactly one commit that was taken back."),
-                Reads,
                 look::get_branch,
             ),
-            tool(
+            reads(
                 ("recent_commits", "The newest commits of the deployed branch, all or those that touch one file."),
-                Reads,
                 look::recent_commits,
             ),
-            tool(("show_commit", "One commit with its message, files and diff, cut."), Reads, look::show_commit),
-            tool(
+            reads(("show_commit", "One commit with its message, files and diff, cut."), look::show_commit),
+            reads(
                 (
                     "find_break",
                     "The one commit that changed a file since it worked, how it touched the name or line of the error, and whether it can be taken back. None when there are several.",
                 ),
-                Reads,
                 suspect::find_break,
             ),
-            tool(
+            reads(
                 ("preview_revert", "What taking one commit back would change, without changing anything."),
-                Reads,
                 revert::preview_revert,
             ),
-            tool(
+            acts(
                 (
                     "revert_commit",
                     "Takes one commit back by another on top, if the branch still is where the caller saw it, and lets the work tree follow. Never rewrites history.",
                 ),
-                Replaces,
+                ToolEffect::Replaces,
                 revert::revert_commit,
             ),
         ]

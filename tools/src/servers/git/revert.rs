@@ -9,6 +9,8 @@
 //! * A conflict is found before anything is touched, so there is nothing to abort.
 //! * The same call made twice finds its own commit at the head, by its tree and not by its message alone. One that was cut off
 //!   between the two steps is ended by the next.
+//! * Several may want the same reversal. It is made once; who made it may take it back, and only while nobody else was told of it:
+//!   what others rely on stays (`refs/interlock/relied/…`, so that a restart does not forget).
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -21,7 +23,8 @@ use super::config::Revert;
 use super::error::{Code, GitError, Result};
 use super::look::{CommitSeen, Which, cut, diff, seen};
 use super::program::Git;
-use super::repo::{Change, Commit, Repo, is_commit};
+use super::registry::Key;
+use super::repo::{Change, Commit, Repo, is_commit, sha256};
 
 /// Longest subject that is taken over.
 const SUBJECT_CHARS_MAX: usize = 120;
@@ -204,15 +207,16 @@ pub(super) async fn work_out(repo: &Repo<'_>, undone: Commit, head: &str) -> Res
 pub struct RevertCommit {
     /// Name of the repository.
     pub repo: String,
-    /// The commit, by its 40 hexadecimal digits.
-    pub commit: String,
+    /// The commit, by its 40 hexadecimal digits. With `own` also null: of an act that found everything done, nothing is taken back.
+    pub commit: Option<String>,
     /// The newest commit of the branch, as the caller saw it. If it is another, nothing is done.
-    pub expected_head: String,
+    pub expected_head: Option<String>,
     /// The files that the caller expects to change. If they are others, nothing is done.
     pub files: Vec<String>,
     /// The environment that runs what lies there.
     pub environment: String,
-    /// Only if the commit is a reversal that this server made and nothing came after it: to take back an act of this tool.
+    /// Only if the commit is a reversal that this server made, nothing came after it and nobody else relies on it: to take back an
+    /// act of this tool.
     #[serde(default)]
     pub own: bool,
 }
@@ -228,13 +232,15 @@ pub struct Reverted {
     pub previous_head: String,
     /// The reversal, now the newest commit.
     pub head: String,
+    /// The same, where it is this very call's: what `own` takes back. Null where another call had made it.
+    pub made: Option<String>,
     /// The files that it changes.
     pub files: Vec<String>,
     /// Whether this call made it, or found it there.
     pub changed: bool,
 }
 
-pub(super) async fn revert_commit(all: Repositories, args: RevertCommit) -> Result<Reverted> {
+pub(super) async fn revert_commit(all: Repositories, args: RevertCommit, key: Key) -> Result<Reverted> {
     let declared = all.config.repository(&args.repo)?;
     if args.environment != declared.environment {
         return Err(GitError::denied(format!(
@@ -242,65 +248,121 @@ pub(super) async fn revert_commit(all: Repositories, args: RevertCommit) -> Resu
             args.repo, declared.environment, args.environment
         )));
     }
-    if !is_commit(&args.commit) || !is_commit(&args.expected_head) {
-        return Err(GitError::invalid("commit and expected_head: 40 hexadecimal digits each, as a look gives them"));
-    }
+    let wanted = match (args.commit, args.expected_head) {
+        (Some(commit), Some(expected_head)) if is_commit(&commit) && is_commit(&expected_head) => Wanted {
+            repo: args.repo,
+            commit,
+            expected_head,
+            files: args.files,
+            own: args.own,
+            mark: key.map(|key| mark(&key)),
+        },
+        (None, _) if args.own => {
+            return Err(GitError::conflict(
+                "the act found everything done by another, so nothing of it can be taken back",
+            ));
+        }
+        _ => {
+            return Err(GitError::invalid(
+                "commit and expected_head: 40 hexadecimal digits each, as a look gives them",
+            ));
+        }
+    };
     // Whoever called may go away; what was begun is ended all the same.
     let made = tokio::spawn(async move {
-        let _alone = all.alone(&args.repo).await;
-        revert_alone(&all, args).await
+        let _alone = all.alone(&wanted.repo).await;
+        revert_alone(&all, wanted).await
     });
     made.await.map_err(|error| GitError::failed(format!("the reversal broke off: {error}")))?
 }
 
-async fn revert_alone(all: &Repositories, args: RevertCommit) -> Result<Reverted> {
-    let git = all.git(&args.repo)?.writing();
-    let repo = all.repo(&args.repo, &git)?;
-    let undone = repo.commit(&args.commit).await?;
+/// What is to be taken back, as it was asked for.
+struct Wanted {
+    repo: String,
+    commit: String,
+    expected_head: String,
+    files: Vec<String>,
+    own: bool,
+    mark: Option<String>,
+}
+
+impl Wanted {
+    fn answer(&self, head: &str, (files, is_its): (Vec<String>, bool), changed: bool) -> Reverted {
+        Reverted {
+            repo: self.repo.clone(),
+            commit: self.commit.clone(),
+            previous_head: self.expected_head.clone(),
+            head: head.to_owned(),
+            made: is_its.then(|| head.to_owned()),
+            files,
+            changed,
+        }
+    }
+}
+
+async fn revert_alone(all: &Repositories, wanted: Wanted) -> Result<Reverted> {
+    let git = all.git(&wanted.repo)?.writing();
+    let repo = all.repo(&wanted.repo, &git)?;
+    let undone = repo.commit(&wanted.commit).await?;
     if !repo.is_checked_out().await? {
-        let text = format!("the work tree of {} does not show `{}` now", args.repo, repo.declared.branch);
+        let text = format!("the work tree of {} does not show `{}` now", wanted.repo, repo.declared.branch);
         return Err(GitError::conflict(text));
     }
     let head = repo.head().await?;
-    let answer = |head: String, files: Vec<String>, changed: bool| Reverted {
-        repo: args.repo.clone(),
-        commit: args.commit.clone(),
-        previous_head: args.expected_head.clone(),
-        head,
-        files,
-        changed,
-    };
-    if head != args.expected_head {
+    if head != wanted.expected_head {
         let made = repo.commit(&head).await?;
-        if made.parents != [args.expected_head.clone()] || !all.is_revert_of(&repo, &made, &undone).await? {
-            let text = format!(
-                "`{}` is at {head}, and the call expected {}: somebody committed, decide anew",
-                repo.declared.branch, args.expected_head
-            );
-            return Err(GitError::conflict(text));
-        }
-        end_what_was_cut_off(&repo, &args.expected_head, &head).await?;
-        let files = repo.changed_by(&made).await?.into_iter().map(|change| change.path).collect();
-        return Ok(answer(head, files, false));
+        return found_there(all, &repo, (&wanted, &undone, &made)).await;
     }
-    if args.own && !all.is_own(&undone, &head) {
-        let text = format!("{} is no reversal of this server at the head of the branch", undone.id);
-        return Err(GitError::denied(text));
+    if wanted.own {
+        all.may_take_back(&repo, &undone, &head).await?;
     }
     at_rest(&repo).await?;
     permit(&repo, &undone, &head).await?;
     let reversal = work_out(&repo, undone, &head).await?;
     let files = reversal.files();
-    let (mut found, mut expected) = (files.clone(), args.files.clone());
+    let (mut found, mut expected) = (files.clone(), wanted.files.clone());
     found.sort();
     expected.sort();
     if found != expected {
         let text = format!("it would change {}, and the call expected {}", found.join(", "), expected.join(", "));
         return Err(GitError::conflict(text));
     }
-    let made = write(all, &repo, &reversal).await?;
+    let made = write(all, &repo, (&reversal, wanted.mark.as_deref())).await?;
     put_in_place(&repo, (&head, &made)).await?;
-    Ok(answer(made, files, true))
+    Ok(wanted.answer(&made, (files, true), true))
+}
+
+/// The branch has moved: if by this very reversal, then all is done.
+async fn found_there(
+    all: &Repositories,
+    repo: &Repo<'_>,
+    (wanted, undone, made): (&Wanted, &Commit, &Commit),
+) -> Result<Reverted> {
+    let expected = &wanted.expected_head;
+    if made.parents != [expected.clone()] || !all.is_revert_of(repo, made, undone).await? {
+        let text = format!(
+            "`{}` is at {}, and the call expected {expected}: somebody committed, decide anew",
+            repo.declared.branch, made.id
+        );
+        return Err(GitError::conflict(text));
+    }
+    end_what_was_cut_off(repo, expected, &made.id).await?;
+    let is_its = wanted.mark.as_ref().is_some_and(|mark| made.body.lines().any(|line| line == mark));
+    if !is_its {
+        repo.git.tell(&["update-ref", "--no-deref", &relied(&made.id), &made.id]).await?;
+    }
+    let files = repo.changed_by(made).await?.into_iter().map(|change| change.path).collect();
+    Ok(wanted.answer(&made.id, (files, is_its), false))
+}
+
+/// The line of a message by which a call knows its own reversal.
+fn mark(key: &str) -> String {
+    format!("Interlock-Call: {}", sha256(key.as_bytes()))
+}
+
+/// Where it stands that others rely on a reversal.
+fn relied(made: &str) -> String {
+    format!("refs/interlock/relied/{made}")
 }
 
 /// Nobody is in the middle of something, and nothing is uncommitted.
@@ -319,7 +381,7 @@ async fn at_rest(repo: &Repo<'_>) -> Result<()> {
     )))
 }
 
-async fn write(all: &Repositories, repo: &Repo<'_>, reversal: &Reversal) -> Result<String> {
+async fn write(all: &Repositories, repo: &Repo<'_>, (reversal, mark): (&Reversal, Option<&str>)) -> Result<String> {
     let author = &all.config.author;
     let git = repo.git.with(&[
         ("GIT_AUTHOR_NAME", OsStr::new(&author.name)),
@@ -328,7 +390,8 @@ async fn write(all: &Repositories, repo: &Repo<'_>, reversal: &Reversal) -> Resu
         ("GIT_COMMITTER_EMAIL", OsStr::new(&author.email)),
     ]);
     let subject = cut(&reversal.undone.subject, SUBJECT_CHARS_MAX);
-    let message = format!("Revert \"{subject}\"\n\n{}\n", says_so(&reversal.undone.id));
+    let mark = mark.map(|mark| format!("\n{mark}\n")).unwrap_or_default();
+    let message = format!("Revert \"{subject}\"\n\n{}\n{mark}", says_so(&reversal.undone.id));
     let made = git.line(&["commit-tree", &reversal.tree, "-p", &reversal.head, "-m", &message]).await?;
     if is_commit(&made) { Ok(made) } else { Err(GitError::failed(format!("git commit-tree says `{made}`"))) }
 }
@@ -393,11 +456,20 @@ impl Repositories {
         Ok(would.is_ok_and(|reversal| tree.lines().last() == Some(reversal.tree.as_str())))
     }
 
-    /// Whether a commit is a reversal that this server made, at the head.
-    fn is_own(&self, commit: &Commit, head: &str) -> bool {
+    /// Refuses what is no reversal that this server made, at the head, for nobody else.
+    async fn may_take_back(&self, repo: &Repo<'_>, commit: &Commit, head: &str) -> Result<()> {
         let author = &self.config.author;
-        commit.id == head
+        let is_own = commit.id == head
             && (&commit.author, &commit.email) == (&author.name, &author.email)
-            && commit.body.trim_start().starts_with("This reverts commit ")
+            && commit.body.trim_start().starts_with("This reverts commit ");
+        if !is_own {
+            let text = format!("{} is no reversal of this server at the head of the branch", commit.id);
+            return Err(GitError::denied(text));
+        }
+        let said = repo.git.ask(&["rev-parse", "--verify", "--quiet", "--end-of-options", &relied(&commit.id)]).await?;
+        match said.status {
+            0 => Err(GitError::conflict(format!("others rely on {} too, so it stays: a person decides", commit.id))),
+            _ => Ok(()),
+        }
     }
 }

@@ -13,6 +13,9 @@ use super::config::{Config, Revert};
 use super::error::{GitError, Result};
 use super::registry::{ToolEffect, ToolSpec, all_tools};
 
+/// Key of a request's `_meta` that carries the idempotency key.
+const META_IDEMPOTENCY_KEY: &str = "interlock/idempotency-key";
+
 /// Repositories as an MCP server.
 #[derive(Debug, Clone)]
 pub struct GitServer(Repositories);
@@ -53,13 +56,16 @@ impl ServerHandler for GitServer {
     async fn call_tool(
         &self,
         request: CallToolRequestParams,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> std::result::Result<CallToolResponse, ErrorData> {
         let Some(spec) = self.tools().find(|tool| tool.name == request.name) else {
             return Err(ErrorData::invalid_params(format!("no tool {:?}; see tools/list", request.name), None));
         };
+        let meta = request.meta.as_ref().unwrap_or(&context.meta);
+        let key = meta.0.get(META_IDEMPOTENCY_KEY).or_else(|| context.meta.0.get(META_IDEMPOTENCY_KEY));
+        let key = key.and_then(Value::as_str).map(str::to_owned);
         let arguments = Value::Object(request.arguments.unwrap_or_default());
-        Ok(to_result((spec.run)(self.0.clone(), arguments).await).into())
+        Ok(to_result((spec.run)(self.0.clone(), arguments, key).await).into())
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {

@@ -101,8 +101,13 @@ impl World {
     }
 
     async fn call(&self, tool: &str, args: Value) -> Result<Value> {
+        self.call_with(tool, args, None).await
+    }
+
+    /// With the stable key that a runtime gives a call.
+    async fn call_with(&self, tool: &str, args: Value, key: Option<&str>) -> Result<Value> {
         let spec = all_tools().iter().find(|spec| spec.name == tool).unwrap();
-        (spec.run)(self.all.clone(), args).await
+        (spec.run)(self.all.clone(), args, key.map(str::to_owned)).await
     }
 
     async fn revert(&self, commit: &str) -> Result<Value> {

@@ -33,14 +33,37 @@ async fn the_same_call_twice_is_one_reversal() {
     let world = World::new();
     let bad = world.break_it();
     let args = revert_args(&bad, &bad, &["catalog.py"]);
-    let first = world.call("revert_commit", args.clone()).await.unwrap();
+    let first = world.call_with("revert_commit", args.clone(), Some("one")).await.unwrap();
     let before = world.state();
-    let second = world.call("revert_commit", args).await.unwrap();
+    let second = world.call_with("revert_commit", args, Some("one")).await.unwrap();
     assert_eq!(
         (&second["head"], &second["changed"], &second["files"]),
         (&first["head"], &json!(false), &first["files"])
     );
-    assert_eq!(world.state(), before);
+    assert_eq!((&second["made"], world.state()), (&first["head"], before));
+}
+
+/// One commit broke several pipelines, and each wants it back. It is taken back once, and stays for the others when the run of
+/// one fails.
+#[tokio::test]
+async fn what_others_rely_on_stays() {
+    let world = World::new();
+    let bad = world.break_it();
+    let args = revert_args(&bad, &bad, &["catalog.py"]);
+    let first = world.call_with("revert_commit", args.clone(), Some("one")).await.unwrap();
+    let made = first["made"].as_str().unwrap();
+    let other = world.call_with("revert_commit", args, Some("another")).await.unwrap();
+    assert_eq!((&other["head"], &other["made"], &other["changed"]), (&first["head"], &json!(null), &json!(false)));
+    let take_back = |commit: Value| {
+        let mut args = revert_args(made, made, &["catalog.py"]);
+        args["commit"] = commit.clone();
+        args["expected_head"] = commit;
+        args["own"] = true.into();
+        args
+    };
+    check_refused(&world, take_back(json!(null)), (Code::Conflict, "found everything done by another")).await;
+    check_refused(&world, take_back(json!(made)), (Code::Conflict, "others rely on")).await;
+    assert_eq!(world.read("catalog.py"), DAG);
 }
 
 /// Cut off after the branch moved and before the work tree followed: the next call ends it.
@@ -48,11 +71,12 @@ async fn the_same_call_twice_is_one_reversal() {
 async fn what_was_cut_off_is_ended_by_the_next_call() {
     let world = World::new();
     let bad = world.break_it();
-    world.revert(&bad).await.unwrap();
+    let args = revert_args(&bad, &bad, &["catalog.py"]);
+    world.call_with("revert_commit", args.clone(), Some("one")).await.unwrap();
     let done = world.state();
     world.git(&["read-tree", "-m", "-u", "HEAD", &bad]);
     assert_eq!(world.read("catalog.py"), BROKEN_DAG);
-    let ended = world.call("revert_commit", revert_args(&bad, &bad, &["catalog.py"])).await.unwrap();
+    let ended = world.call_with("revert_commit", args, Some("one")).await.unwrap();
     assert_eq!((&ended["changed"], world.state()), (&json!(false), done));
     // Not over what somebody wrote meanwhile.
     world.git(&["read-tree", "-m", "-u", "HEAD", &bad]);
@@ -97,7 +121,9 @@ async fn own_is_the_server_s_to_hold() {
         args["own"] = true.into();
         let (before, call) = (world.state(), args);
         let world_ = world.all.clone();
-        async move { (before, super::super::revert::revert_commit(world_, serde_json::from_value(call).unwrap()).await) }
+        async move {
+            (before, super::super::revert::revert_commit(world_, serde_json::from_value(call).unwrap(), None).await)
+        }
     };
     let (before, error) = refused(&world, &bad).await;
     assert_eq!((error.unwrap_err().code, world.state()), (Code::Denied, before), "a person's commit");
