@@ -283,6 +283,13 @@ mod tests {
         let two =
             json!({ "warehouse": [inside["warehouse"][0], { "at": "2026-03-20T09:46:50.5+00:00" }], "airflow": [] });
         assert_eq!(problems(&tries, &two), [""; 0], "each try ends with its own end");
+        let commits = json!({ "git": [{ "at": "2026-03-20T09:46:40+00:00", "commit": "bot@shop.example 1f" }] });
+        assert_eq!(problems(&one, &commits).len(), 2, "nobody says that it was committed, and nothing was granted");
+        let args = json!({ "repo": "pipelines", "commit": "1e" });
+        let act =
+            json!({ "call": "c", "kind": "tool", "effect": "idempotent", "target": "git.revert_commit", "args": args });
+        let act = [record(from, "call.permitted", act), record(until, "call.ended", ended("c"))];
+        assert_eq!(problems(&act, &commits), [""; 0], "both know of the commit");
         let staging = [record(from, "call.permitted", call("b", "staging")), record(until, "call.ended", ended("b"))];
         assert_eq!(problems(&staging, &json!({})), [""; 0], "the kit keeps no list for staging");
     }

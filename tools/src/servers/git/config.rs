@@ -112,7 +112,9 @@ impl Config {
         if text.len() as u64 > FILE_BYTES_MAX {
             return Err(broken(format!("larger than {FILE_BYTES_MAX} bytes")));
         }
-        Self::from_yaml(&text, file.parent().unwrap_or(Path::new(""))).map_err(|error| broken(error.message))
+        // Git is started in the work tree, from where a relative path would lead elsewhere.
+        let whole = std::path::absolute(file).map_err(|error| broken(error.to_string()))?;
+        Self::from_yaml(&text, whole.parent().unwrap_or(Path::new("/"))).map_err(|error| broken(error.message))
     }
 
     /// Reads a configuration from YAML.

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::{DAG, World};
 use crate::servers::git::error::Code;
+use crate::servers::git::{Config, Repositories, look};
 
 #[tokio::test]
 async fn commits_are_shown_newest_first_with_their_files() {
@@ -77,4 +78,18 @@ async fn no_name_stands_for_a_commit() {
         world.call("show_commit", json!({ "repo": "dags", "commit": "deadbee" })).await.unwrap_err().code,
         Code::NotFound
     );
+}
+
+/// A path is seen from the folder of the file, wherever the server was started and however the file was named.
+#[tokio::test]
+async fn a_work_tree_is_found_from_the_folder_of_its_file() {
+    let world = World::new();
+    let file = world.folder.path().join("git.yaml");
+    let text = "{author: {name: bot, email: bot@shop.example}, repositories: {dags: {path: dags, branch: main, environment: production}}}";
+    std::fs::write(&file, text).unwrap();
+    let up = "../".repeat(std::env::current_dir().unwrap().components().count());
+    let relative = format!("{up}{}", file.strip_prefix("/").unwrap().display());
+    let all = Repositories::new(Config::load(relative.as_ref()).unwrap());
+    let query = serde_json::from_value(json!({ "repo": "dags" })).unwrap();
+    assert_eq!(look::get_branch(all, query).await.unwrap().head.id, world.head());
 }

@@ -187,6 +187,11 @@ async fn what_is_in_the_way_is_found_before_anything_is_touched() {
     let gone = world.commit("common: not needed");
     world.write("etl_common.py", "mine\n");
     check_refused(&world, revert_args(&gone, &gone, &["etl_common.py"]), (Code::Conflict, "all is as it was")).await;
+    // Somebody's Git holds the index.
+    let world = World::new();
+    let bad = world.break_it();
+    world.write(".git/index.lock", "");
+    check_refused(&world, revert_args(&bad, &bad, &["catalog.py"]), (Code::Conflict, "all is as it was")).await;
     // Somebody is in the middle of a merge.
     let world = World::new();
     let bad = world.break_it();
