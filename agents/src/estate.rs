@@ -72,6 +72,9 @@ pub struct Read {
 pub struct Reruns {
     /// Where people depend on it.
     pub live: Read,
+    /// There, where the day has no run to be run again; as `live` if absent.
+    #[serde(default)]
+    pub start: Option<Read>,
     /// Where a repair is tried.
     pub trial: Read,
 }

@@ -29,6 +29,12 @@ const KEYS_MAX: usize = 1_000;
 const RUN_BYTES_MAX: usize = 250;
 /// Longest length of a type.
 const TYPE_BYTES_MAX: usize = 8;
+/// Digits of the whole name of a commit.
+const COMMIT_DIGITS: usize = 40;
+/// Most files of one parameter; a person has to read them.
+const PATHS_MAX: usize = 20;
+/// Longest path.
+const PATH_BYTES_MAX: usize = 200;
 /// Types that a remedy may give a column.
 const TYPES: [&str; 16] = [
     "text",
@@ -71,6 +77,10 @@ pub enum ParamKind {
     Privilege,
     /// A number.
     Number,
+    /// The whole name of a commit: 40 hexadecimal digits.
+    Commit,
+    /// Several files of a repository.
+    Paths,
 }
 
 impl ParamKind {
@@ -97,6 +107,12 @@ impl ParamKind {
             Self::Date => text.len() == 10 && text.parse::<jiff::civil::Date>().is_ok(),
             Self::Privilege => matches!(text, "SELECT" | "INSERT" | "UPDATE" | "DELETE"),
             Self::Number => value.is_number(),
+            Self::Commit => text.len() == COMMIT_DIGITS && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')),
+            Self::Paths => value.as_array().is_some_and(|paths| {
+                !paths.is_empty()
+                    && paths.len() <= PATHS_MAX
+                    && paths.iter().all(|path| is_path(path.as_str().unwrap_or_default()))
+            }),
         }
     }
 
@@ -120,6 +136,8 @@ impl ParamKind {
             Self::Date => "a date",
             Self::Privilege => "a privilege",
             Self::Number => "a number",
+            Self::Commit => "the whole name of a commit",
+            Self::Paths => "a list of plain paths",
         }
     }
 }
@@ -133,6 +151,12 @@ fn is_identifier(text: &str) -> bool {
 
 fn is_key(text: &str, also: &str, bytes_max: usize) -> bool {
     !text.is_empty() && text.len() <= bytes_max && text.chars().all(|c| c.is_ascii_alphanumeric() || also.contains(c))
+}
+
+/// A path that people can read and check: within its repository, of the signs that files of code have.
+fn is_path(text: &str) -> bool {
+    is_key(text, "_-./+@", PATH_BYTES_MAX)
+        && text.split('/').all(|part| !part.is_empty() && !part.starts_with(['.', '-']))
 }
 
 /// What a remedy is.
@@ -357,7 +381,12 @@ pub(crate) fn rerun(estate: &Estate, known: &Map<String, Value>, how: &Map<Strin
     let (pipeline, day, env) = (text("pipeline"), text("day"), text("env"));
     let mut names = known.clone();
     names.insert("rerun".to_owned(), Value::Object(how.clone()));
-    let way = if env == estate.live { &estate.rerun.live } else { &estate.rerun.trial };
+    let ways = &estate.rerun;
+    let way = match (env == estate.live, known.contains_key("run_id")) {
+        (true, true) => &ways.live,
+        (true, false) => ways.start.as_ref().unwrap_or(&ways.live),
+        (false, _) => &ways.trial,
+    };
     let call = estate.call("estate: rerun", way, &Value::Object(names))?;
     let sql = estate.pipeline(pipeline)?.proof(day, known.get("expected_rows").and_then(Value::as_i64))?;
     let proof = estate.call("estate: proof", &estate.proof, &json!({ "sql": sql, "env": env }))?;

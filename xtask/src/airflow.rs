@@ -32,8 +32,8 @@ const ANSWERS_MAX: usize = 8;
 /// Names the folder of the kit's state.
 const HOME_VARIABLE: &str = "AIRFLOW_KIT_HOME";
 /// Files of the example that make an installation.
-const INSTALLATION: [&str; 6] =
-    ["interlock.yaml", "airflow.yaml", "sql.yaml", "estate.yaml", "causes.yaml", "remedies.yaml"];
+const INSTALLATION: [&str; 7] =
+    ["interlock.yaml", "airflow.yaml", "sql.yaml", "git.yaml", "estate.yaml", "causes.yaml", "remedies.yaml"];
 
 /// The graphs of the bot: the one that is run, and the one that it runs for each incident.
 const GRAPHS: [&str; 2] = ["etl-reliability.yaml", "etl-incident.yaml"];
@@ -191,7 +191,8 @@ impl Bench<'_> {
         let audit = self.export(&dir)?;
         std::fs::write(dir.join("audit.jsonl"), &audit)?;
         std::fs::write(&ledger, judge::ledger(&audit))?;
-        let judged = timed(|took| &mut took.verify, &|| self.kit.verify(name, &ledger, &dir))?;
+        let mut judged = timed(|took| &mut took.verify, &|| self.kit.verify(name, &ledger, &dir))?;
+        judged["mutations"]["git"] = self.kit.commits()?;
         let truth = self.kit.truth(name)?;
         let mut verdict = Verdict::of(&Expected::of(name, &truth), (&result, &judged, &truth), took);
         verdict.problems.extend(judge::unequal(&audit, &judged["mutations"]));
@@ -206,7 +207,7 @@ impl Bench<'_> {
         for file in INSTALLATION {
             let text =
                 std::fs::read_to_string(example.join(file)).with_context(|| format!("examples/airflow/{file}"))?;
-            let text = self.kit.at_its_ports(&text)?;
+            let text = self.kit.at_its_places(&text)?;
             let text = text.replace("command: interlock", &format!("command: {}", self.program.display()));
             let models = provider.filter(|_| file == "interlock.yaml").map(Provider::configuration);
             std::fs::write(dir.join(file), text + models.as_deref().unwrap_or_default())?;

@@ -112,20 +112,40 @@ fn the_shipped_set_passes_its_bars() {
     expect_file!["../etl/report.txt"].assert_eq(&shown);
 }
 
-/// The estate of `examples/airflow`, whose policy lets a few bad records be held back without a person.
-#[test]
-fn the_set_of_another_estate_passes_under_its_own_policy() {
+fn airflow_kit() -> Kit {
     let kit = Kit::from_yaml(
         include_str!("../../../examples/airflow/estate.yaml"),
         include_str!("../../../examples/airflow/causes.yaml"),
         include_str!("../../../examples/airflow/remedies.yaml"),
     );
+    kit.unwrap()
+}
+
+fn airflow_set() -> Vec<Golden> {
+    let files = [("kit.yaml".to_owned(), include_str!("../airflow/kit.yaml").to_owned())];
+    crate::read(&files).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"))
+}
+
+/// A revert that goes without a person, because policy lets it go and the graph wants no record: found, and the real one is not.
+#[test]
+fn code_that_is_changed_without_a_person_is_found() {
+    let set: Vec<Golden> = airflow_set().into_iter().filter(|golden| golden.id == "bad-deploy").collect();
+    let trusting = INCIDENT.replace("      at_least: 1.0\n", "      at_least: 0.0\n");
+    assert_ne!(trusting, INCIDENT);
+    let weakened = report(&lab(airflow_kit(), Arc::new(AllowAll), &trusting), &set);
+    let wrong: Vec<&str> = weakened.rows.iter().flat_map(|row| &row.wrong).map(|wrong| wrong.why.as_str()).collect();
+    assert_eq!(wrong.first(), Some(&"a person had to agree, and none was asked"), "{}", text(&weakened.tables()));
+    let asked = report(&lab(airflow_kit(), Arc::new(AllowAll), INCIDENT), &set);
+    assert!(asked.harmless(), "the graph asks whatever policy says: {}", text(&asked.tables()));
+}
+
+/// The estate of `examples/airflow`, whose policy lets a few bad records be held back without a person.
+#[test]
+fn the_set_of_another_estate_passes_under_its_own_policy() {
     let installation = include_str!("../../../examples/airflow/interlock.yaml");
     let installation: Value = serde_saphyr::from_str(installation).unwrap();
     let policy = RulePolicy::from_yaml(&installation["policy"].to_string()).unwrap();
-    let files = [("kit.yaml".to_owned(), include_str!("../airflow/kit.yaml").to_owned())];
-    let set = crate::read(&files).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
-    let report = report(&lab(kit.unwrap(), Arc::new(policy), INCIDENT), &set);
+    let report = report(&lab(airflow_kit(), Arc::new(policy), INCIDENT), &airflow_set());
     let shown = text(&report.tables());
     assert!(report.harmless() && report.passed == report.n, "{shown}");
     let poison = report.rows.iter().find(|row| row.id == "poison-record").unwrap();

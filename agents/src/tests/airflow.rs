@@ -32,13 +32,13 @@ fn kit() -> Kit {
     Kit::from_yaml(example!("estate.yaml"), example!("causes.yaml"), example!("remedies.yaml")).unwrap()
 }
 
-fn policy() -> RulePolicy {
+pub(super) fn policy() -> RulePolicy {
     let installation: Value = serde_saphyr::from_str(example!("interlock.yaml")).unwrap();
     RulePolicy::from_yaml(&installation["policy"].to_string()).unwrap()
 }
 
 /// What a scenario's tools answer.
-type Script = fn(&ToolRequest) -> Option<Result<Value, TaskError>>;
+pub(super) type Script = fn(&ToolRequest) -> Option<Result<Value, TaskError>>;
 
 /// Airflow and PostgreSQL as far as a failed run needs them.
 struct Scene {
@@ -91,6 +91,7 @@ impl ToolBox for Scene {
             "airflow.clear",
             "airflow.trigger",
             "airflow.set_variable",
+            "git.revert_commit",
             "sql.execute",
             "sql.grant_privilege",
             "sql.revoke_privilege",
@@ -104,12 +105,12 @@ impl ToolBox for Scene {
     }
 }
 
-async fn check(dag: &'static str, error: &'static str, script: Script, expected: Expect) {
+pub(super) async fn check(dag: &'static str, error: &'static str, script: Script, expected: Expect) {
     expected.assert_eq(&what_became(dag, error, script).await);
 }
 
 /// What the bot made of a failed run, whom it asked, what it did and told.
-async fn what_became(dag: &'static str, error: &'static str, script: Script) -> String {
+pub(super) async fn what_became(dag: &'static str, error: &'static str, script: Script) -> String {
     let scene = Arc::new(Scene { dag, error, script, acts: Mutex::default() });
     let mut world = World::in_estate(kit(), Arc::clone(&scene) as _, Arc::new(policy()));
     world.engine.add_graph(Arc::new(library("etl-incident"))).await.unwrap();
@@ -132,7 +133,7 @@ async fn what_became(dag: &'static str, error: &'static str, script: Script) -> 
     lines.join("\n")
 }
 
-fn is(request: &ToolRequest, part: &str) -> bool {
+pub(super) fn is(request: &ToolRequest, part: &str) -> bool {
     request.args["sql"].as_str().is_some_and(|sql| sql.contains(part))
 }
 

@@ -4,6 +4,7 @@ mod airflow;
 mod answers;
 mod assistant;
 mod batched;
+mod deploys;
 mod faults;
 mod library;
 mod mcp;

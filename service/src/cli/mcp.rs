@@ -11,6 +11,7 @@ use sql_server::config::Config;
 use sql_server::guard::{self, Environment, Facts, Verdict};
 use tokio_util::sync::CancellationToken;
 use tools::servers::airflow;
+use tools::servers::git;
 use tools::servers::http::{ENDPOINT, HttpOptions, HttpServer, ServerHandler};
 use tools::servers::sandbox::{SandboxServer, ServeOptions, Surface, serve_stdio};
 
@@ -49,6 +50,16 @@ enum McpCommand {
         after_help = "Example (an entry of mcpServers in any MCP client):\n  {\"airflow\": {\"command\": \"interlock\", \"args\": [\"mcp\", \"airflow\", \"--config\", \"airflow.yaml\"], \"env\": {\"AIRFLOW_READ_PASSWORD\": \"…\"}}}"
     )]
     Airflow {
+        #[command(flatten)]
+        http: Http,
+    },
+    /// Git repositories: which commit broke what is deployed, and taking exactly that one back
+    ///
+    /// `--config FILE` is the server's own file here: work trees, their deployed branch, what may be taken back in them.
+    #[command(
+        after_help = "Example (an entry of mcpServers in any MCP client):\n  {\"git\": {\"command\": \"interlock\", \"args\": [\"mcp\", \"git\", \"--config\", \"git.yaml\"]}}"
+    )]
+    Git {
         #[command(flatten)]
         http: Http,
     },
@@ -114,6 +125,10 @@ pub(crate) async fn run(args: Mcp, app: &App) -> Result<Exit, Failure> {
                 app.named_config().ok_or_else(|| Failure::usage("mcp airflow: name its file with --config FILE"))?;
             serve_airflow(file, http.listen).await
         }
+        McpCommand::Git { http } => {
+            let file = app.named_config().ok_or_else(|| Failure::usage("mcp git: name its file with --config FILE"))?;
+            serve_git(file, http.listen).await
+        }
         McpCommand::Sql(Sql { http, command }) => {
             let file = app
                 .named_config()
@@ -150,6 +165,18 @@ async fn serve_airflow(file: &Path, listen: Option<SocketAddr>) -> Result<Exit, 
     };
     let server = airflow::AirflowServer::new(airflow::Airflow::new(config).map_err(|error| failed(&error))?);
     serve_http(listen, Some(token("airflow")?), move || server.clone()).await.map_err(|error| failed(&error))?;
+    Ok(Exit::Done)
+}
+
+async fn serve_git(file: &Path, listen: Option<SocketAddr>) -> Result<Exit, Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::failed(format!("mcp git: {error}"));
+    let config = git::Config::load(file).map_err(|error| Failure::usage(format!("mcp git: {error}")))?;
+    let Some(listen) = listen else {
+        git::serve_stdio(config).await.map_err(|error| failed(&error))?;
+        return Ok(Exit::Done);
+    };
+    let server = git::GitServer::new(git::Repositories::new(config));
+    serve_http(listen, Some(token("git")?), move || server.clone()).await.map_err(|error| failed(&error))?;
     Ok(Exit::Done)
 }
 

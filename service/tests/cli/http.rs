@@ -23,6 +23,11 @@ roles: { reader: { limits: [SELECT_ONLY], tables: [\"*.*\"] } }
 connections: { file: { sqlite: orders.db, role: reader, environment: staging } }
 ";
 
+const GIT: &str = "\
+author: { name: bot, email: bot@shop.example }
+repositories: { dags: { path: dags, branch: main, environment: staging } }
+";
+
 /// A server that listens; it ends with the test.
 struct Server {
     child: Child,
@@ -39,6 +44,7 @@ impl Drop for Server {
 fn command(stage: &Stage, server: &str) -> Command {
     stage.write("airflow.yaml", AIRFLOW);
     stage.write("sql.yaml", SQL);
+    stage.write("git.yaml", GIT);
     let file = format!("{server}.yaml");
     let mut command = stage.command(&["mcp", server, "--config", &file, "--http", "127.0.0.1:0"]);
     command.env_remove(TOKEN.0).env("AIRFLOW_PASSWORD", "secret");
@@ -64,7 +70,7 @@ fn listed(stage: &Stage, url: &str, authorization: Option<&str>) -> Value {
 
 #[test]
 fn a_server_with_accounts_is_reached_with_its_token_only() {
-    for (server, tool) in [("sql", "it.query"), ("airflow", "it.list_failed")] {
+    for (server, tool) in [("sql", "it.query"), ("airflow", "it.list_failed"), ("git", "it.find_break")] {
         let stage = Stage::new();
         let served = serve(&stage, server);
         let bearer = format!("Bearer {}", TOKEN.1);
@@ -79,7 +85,7 @@ fn a_server_with_accounts_is_reached_with_its_token_only() {
 
 #[test]
 fn without_a_token_it_is_not_served() {
-    for server in ["sql", "airflow"] {
+    for server in ["sql", "airflow", "git"] {
         let stage = Stage::new();
         let refused = command(&stage, server).output().unwrap();
         let said = String::from_utf8(refused.stderr).unwrap();

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::Took;
 
 /// Scenarios that the bot heals; the others it leaves as they are and pages a person.
-const HEALED: [&str; 9] = [
+const HEALED: [&str; 10] = [
     "api_timeout_transient",
     "api_outage_backoff",
     "deadlock_transient",
@@ -16,6 +16,7 @@ const HEALED: [&str; 9] = [
     "null_burst",
     "poison_record",
     "oom_kill",
+    "dag_import_error",
 ];
 
 /// What a scenario must come to.
@@ -162,7 +163,7 @@ pub(crate) fn unequal(export: &str, mutations: &Value) -> Vec<String> {
     let acts = acts(export);
     let mut seen = vec![false; acts.len()];
     let mut problems = Vec::new();
-    for place in ["warehouse", "airflow"] {
+    for place in ["warehouse", "airflow", "git"] {
         for mutation in mutations[place].as_array().into_iter().flatten() {
             let at = mutation["at"].as_str().and_then(|at| at.parse::<jiff::Timestamp>().ok());
             let at = at.map_or(0, |at| at.as_microsecond());
@@ -199,6 +200,7 @@ fn acts(export: &str) -> Vec<Act> {
         let args = &record["entry"]["detail"]["args"];
         let place = match target.split_once('.')? {
             ("airflow", _) => "airflow",
+            ("git", _) => "git",
             // The kit keeps no list for the staging warehouse.
             ("sql", _) if args["connection"] == "production" => "warehouse",
             _ => return None,
@@ -281,6 +283,13 @@ mod tests {
         let two =
             json!({ "warehouse": [inside["warehouse"][0], { "at": "2026-03-20T09:46:50.5+00:00" }], "airflow": [] });
         assert_eq!(problems(&tries, &two), [""; 0], "each try ends with its own end");
+        let commits = json!({ "git": [{ "at": "2026-03-20T09:46:40+00:00", "commit": "bot@shop.example 1f" }] });
+        assert_eq!(problems(&one, &commits).len(), 2, "nobody says that it was committed, and nothing was granted");
+        let args = json!({ "repo": "pipelines", "commit": "1e" });
+        let act =
+            json!({ "call": "c", "kind": "tool", "effect": "idempotent", "target": "git.revert_commit", "args": args });
+        let act = [record(from, "call.permitted", act), record(until, "call.ended", ended("c"))];
+        assert_eq!(problems(&act, &commits), [""; 0], "both know of the commit");
         let staging = [record(from, "call.permitted", call("b", "staging")), record(until, "call.ended", ended("b"))];
         assert_eq!(problems(&staging, &json!({})), [""; 0], "the kit keeps no list for staging");
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::shell;
 
@@ -26,6 +26,10 @@ const ACCOUNTS: [(&str, &str); 4] = [
 ];
 /// Ports that the example's files are written for.
 const PORTS: [(&str, &str); 2] = [("KIT_AIRFLOW_PORT", "18080"), ("KIT_PG_PORT", "15432")];
+/// Where the example's files say that the repository of the pipelines lies.
+const REPOSITORY: &str = "path: dags";
+/// Who the kit's own commits are by.
+const OWN_COMMITTER: &str = "data-platform@";
 /// Ports that the kit takes when it is set up, and remembers.
 const TAKEN: [&str; 4] = ["KIT_AIRFLOW_PORT", "KIT_PG_PORT", "KIT_API_PORT", "KIT_LOGSRV_PORT"];
 /// A race that the injector can lose on a busy machine is run again.
@@ -108,6 +112,17 @@ impl Kit {
         serde_json::from_str(&finished.output).with_context(|| format!("the judge said:\n{}", finished.output))
     }
 
+    /// Commits of others than the kit itself in the repository of the pipelines, which its judge does not list.
+    pub(crate) fn commits(&self) -> Result<Value> {
+        let words = ["git", "log", "golden..HEAD", "--format=%cI %ce %H"];
+        let said = shell::capture(shell::command(&self.home.join("dags"), &words)).context("the kit's repository")?;
+        let commit = |line: &str| {
+            let (at, rest) = line.split_once(' ')?;
+            (!rest.starts_with(OWN_COMMITTER)).then(|| json!({ "at": at, "commit": rest }))
+        };
+        Ok(said.lines().filter_map(commit).collect())
+    }
+
     /// What is true about a scenario.
     pub(crate) fn truth(&self, name: &str) -> Result<Value> {
         let file = self.dir.join("ground_truth").join(format!("{name}.json"));
@@ -115,15 +130,15 @@ impl Kit {
         Ok(serde_json::from_str(&text)?)
     }
 
-    /// A text of the example with the kit's ports.
-    pub(crate) fn at_its_ports(&self, text: &str) -> Result<String> {
+    /// A text of the example with the kit's ports and its repository.
+    pub(crate) fn at_its_places(&self, text: &str) -> Result<String> {
         let ports = std::fs::read_to_string(self.home.join("ports.env")).context("the kit has no ports.env")?;
         let mut text = text.to_owned();
         for (name, written) in PORTS {
             let port = ports.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
             text = text.replace(written, port.with_context(|| format!("ports.env has no {name}"))?);
         }
-        Ok(text)
+        Ok(text.replace(REPOSITORY, &format!("path: {}", self.home.join("dags").display())))
     }
 
     /// The passwords of the accounts that the example names.

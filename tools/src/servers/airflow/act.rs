@@ -25,6 +25,8 @@ const CLEARED_MAX: usize = 200;
 /// Pause that a failed run suggests for each of its tries, and the longest.
 const PAUSE_S: u32 = 4;
 const PAUSE_S_MAX: u32 = 60;
+/// Pause that a file which cannot be imported suggests: by then Airflow has read it again.
+const PARSE_PAUSE_S: u32 = 15;
 /// Hex digits of a key in the id of a run.
 const KEY_DIGITS: usize = 12;
 /// Longest note.
@@ -177,12 +179,21 @@ pub(super) async fn trigger(airflow: Airflow, args: Trigger, key: Key) -> Result
     #[derive(Deserialize)]
     struct DagSaid {
         is_paused: bool,
+        #[serde(default)]
+        has_import_errors: bool,
     }
     let conf = conf_of(&airflow, &args)?;
     let dag: DagSaid = airflow.client.send(As::Reader, Request::get(&["dags", &args.dag_id])).await?;
     if dag.is_paused {
         let text = format!("{} is paused, so its runs stay queued: let it run with set_dag_paused first", args.dag_id);
         return Err(AirflowError::conflict(text));
+    }
+    if dag.has_import_errors {
+        let text = format!(
+            "the file of {} could not be imported when Airflow last read it, so no run can start; it is read again every few seconds",
+            args.dag_id
+        );
+        return Err(AirflowError::new(Code::NotImported, text).after(PARSE_PAUSE_S));
     }
     let run_id = match &args.dag_run_id {
         Some(id) => id.clone(),

@@ -28,6 +28,8 @@ pub enum Code {
     RunFailed,
     /// The run goes on; the time to wait is over.
     StillRunning,
+    /// The DAG's file could not be imported when it was last read.
+    NotImported,
     /// Airflow answered something that this server does not understand.
     Protocol,
 }
@@ -46,6 +48,7 @@ impl Code {
             Self::Unavailable => "unavailable",
             Self::RunFailed => "run_failed",
             Self::StillRunning => "still_running",
+            Self::NotImported => "not_imported",
             Self::Protocol => "protocol",
         }
     }
@@ -58,7 +61,8 @@ impl Code {
             Self::Denied | Self::LoginFailed => "denied",
             Self::Conflict => "conflict",
             Self::RateLimited => "rate_limited",
-            Self::Unavailable => "transient",
+            // A file is read again and again, so a better one passes by itself.
+            Self::Unavailable | Self::NotImported => "transient",
             Self::StillRunning => "timeout",
             Self::RunFailed => "unknown",
             Self::LimitExceeded | Self::Protocol => "permanent",

@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::client::{As, Request};
 use super::error::Result;
@@ -107,6 +108,8 @@ pub struct Source {
     pub dag_id: String,
     /// Its version.
     pub version: Option<u32>,
+    /// SHA-256 of the whole source: of the last one that could be imported.
+    pub sha256: String,
     /// The lines.
     pub text: String,
     /// First line of the text.
@@ -135,6 +138,7 @@ pub(super) async fn get_source(airflow: Airflow, query: SourceQuery) -> Result<S
     Ok(Source {
         dag_id: query.dag_id,
         version: said.version_number,
+        sha256: hex::encode(Sha256::digest(content.as_bytes())),
         text: lines.join("\n"),
         from_line,
         total_lines,
@@ -142,10 +146,13 @@ pub(super) async fn get_source(airflow: Airflow, query: SourceQuery) -> Result<S
     })
 }
 
-/// No arguments.
+/// Which files that cannot be imported.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ImportQuery {}
+pub struct ImportQuery {
+    /// Only the file of this DAG.
+    pub dag_id: Option<String>,
+}
 
 /// A file that cannot be imported.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -158,6 +165,10 @@ pub struct ImportFailure {
     pub dag_ids: Vec<String>,
     /// The last line of the trace: exception and message.
     pub error: String,
+    /// Where in the code it happened: the last place of the trace that is a file.
+    pub at_file: Option<String>,
+    /// The line there.
+    pub at_line: Option<u32>,
     /// The end of the trace.
     pub stack_trace: String,
 }
@@ -184,7 +195,7 @@ struct ImportEntry {
     stack_trace: Option<String>,
 }
 
-pub(super) async fn list_import_errors(airflow: Airflow, _: ImportQuery) -> Result<ImportFailures> {
+pub(super) async fn list_import_errors(airflow: Airflow, query: ImportQuery) -> Result<ImportFailures> {
     let path = ["importErrors"];
     let request = airflow.paged(Request::get(&path), IMPORT_ERRORS_MAX, None);
     let said: ImportSaid = airflow.client.send(As::Reader, request).await?;
@@ -195,7 +206,10 @@ pub(super) async fn list_import_errors(airflow: Airflow, _: ImportQuery) -> Resu
         let of_file = broken.iter().filter(|dag| {
             dag.relative_fileloc.as_deref().is_some_and(|file| !file.is_empty() && entry.filename.ends_with(file))
         });
+        let place = place(&trace);
         ImportFailure {
+            at_file: place.as_ref().map(|(file, _)| file.clone()),
+            at_line: place.map(|(_, line)| line),
             dag_ids: of_file.map(|dag| dag.dag_id.clone()).collect(),
             error: cut(error, LINE_CHARS_MAX),
             stack_trace: tail(&trace, TRACE_CHARS_MAX),
@@ -203,7 +217,19 @@ pub(super) async fn list_import_errors(airflow: Airflow, _: ImportQuery) -> Resu
             timestamp: entry.timestamp,
         }
     });
-    Ok(ImportFailures { import_errors: import_errors.collect(), total_entries: said.total_entries })
+    let is_asked = |failure: &ImportFailure| query.dag_id.as_ref().is_none_or(|dag| failure.dag_ids.contains(dag));
+    let import_errors = import_errors.filter(is_asked).collect();
+    Ok(ImportFailures { import_errors, total_entries: said.total_entries })
+}
+
+/// The last file and line that a trace names; parts of the interpreter are none.
+fn place(trace: &str) -> Option<(String, u32)> {
+    let named = trace.lines().rev().filter_map(|line| {
+        let (file, rest) = line.trim_start().strip_prefix("File \"")?.split_once("\", line ")?;
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        Some((cut(file, LINE_CHARS_MAX), digits.parse().ok()?))
+    });
+    named.into_iter().find(|(file, _): &(String, u32)| !file.starts_with('<'))
 }
 
 async fn broken_dags(airflow: &Airflow) -> Result<Vec<Dag>> {

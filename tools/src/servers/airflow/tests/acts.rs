@@ -159,6 +159,16 @@ async fn a_pool_is_set_and_its_old_size_told() {
     assert!(sent(&world)[0].starts_with("PATCH /api/v2/pools/finance_pool?update_mask=slots "));
 }
 
+/// Airflow reads files again and again, so the call is worth another try a little later; nothing is sent before.
+#[tokio::test]
+async fn a_dag_that_could_not_be_imported_starts_no_run_yet() {
+    let world = World::new(&with_login(&["one dag whose file is broken"])).await;
+    let args = json!({ "dag_id": "product_catalog_etl", "environment": "production", "business_date": "2026-03-31" });
+    let error = world.call("trigger", args).await.unwrap_err();
+    assert_eq!((error.code, error.code.class(), error.retry_after_s), (Code::NotImported, "transient", Some(15)));
+    assert!(sent(&world).is_empty(), "{:?}", sent(&world));
+}
+
 #[tokio::test]
 async fn a_dag_is_paused_and_nothing_else_of_it_changes() {
     let world = World::new(&with_login(&["pause"])).await;

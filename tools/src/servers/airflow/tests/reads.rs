@@ -123,6 +123,26 @@ async fn a_broken_file_is_told_with_its_dags() {
     assert_eq!(first["filename"], "product_catalog_etl.py");
     assert!(first["error"].as_str().unwrap().starts_with("ImportError: cannot import name 'check_contract'"));
     assert_eq!(first["dag_ids"], json!(["product_catalog_etl"]));
+    assert_eq!((&first["at_file"], &first["at_line"]), (&json!("$KIT_HOME/dags/product_catalog_etl.py"), &json!(4)));
+    for (dag, n) in [("product_catalog_etl", 1), ("sales_etl", 0)] {
+        let world = World::new(&with_login(&["import errors", "dags with a broken one"])).await;
+        let found = world.call("list_import_errors", json!({ "dag_id": dag })).await.unwrap();
+        assert_eq!(found["import_errors"].as_array().unwrap().len(), n, "{dag}");
+    }
+}
+
+/// The digest is of the whole source, whichever part is shown.
+#[tokio::test]
+async fn a_source_has_its_digest() {
+    let digest = |from: u32| async move {
+        let world = World::new(&with_login(&["source"])).await;
+        let found = world.call("get_source", json!({ "dag_id": DAG, "from_line": from })).await.unwrap();
+        found["sha256"].as_str().unwrap().to_owned()
+    };
+    let whole = super::recorded::recording().into_iter().find(|exchange| exchange.what == "source").unwrap();
+    let text = whole.body()["content"].as_str().unwrap().to_owned();
+    assert_eq!(digest(1).await, hex::encode(<sha2::Sha256 as sha2::Digest>::digest(text.as_bytes())));
+    assert_eq!(digest(5).await, digest(1).await);
 }
 
 /// A run that waits for a pool without slots hangs, however young it is; one that only takes its time does not.

@@ -16,6 +16,13 @@ pub(super) struct Exchange {
     response: Response,
 }
 
+impl Exchange {
+    /// What was answered.
+    pub(super) fn body(&self) -> &Value {
+        &self.response.body
+    }
+}
+
 #[derive(Debug, Clone, Deserialize)]
 struct Request {
     method: String,
