@@ -169,12 +169,21 @@ impl Session {
 
     /// Makes the graphs known that a stored one refers to, in the versions it was started with.
     pub(crate) async fn fetch_graphs(&self, digest: &GraphDigest) -> Result<(), Failure> {
-        let Some(Value::Object(links)) = self.store.document(&links_document(digest)).await? else { return Ok(()) };
-        for linked in links.values().take(LINKS_MAX) {
-            let Ok(digest) = serde_json::from_value::<GraphDigest>(linked.clone()) else { continue };
-            self.add_graph(self.stored_graph(&digest).await?).await?;
+        for graph in self.linked_graphs(digest).await? {
+            self.add_graph(graph).await?;
         }
         Ok(())
+    }
+
+    /// The graphs that a stored one refers to, in the versions it was started with.
+    pub(crate) async fn linked_graphs(&self, digest: &GraphDigest) -> Result<Vec<Arc<CompiledGraph>>, Failure> {
+        let mut res = Vec::new();
+        let Some(Value::Object(links)) = self.store.document(&links_document(digest)).await? else { return Ok(res) };
+        for linked in links.values().take(LINKS_MAX) {
+            let Ok(digest) = serde_json::from_value::<GraphDigest>(linked.clone()) else { continue };
+            res.push(self.stored_graph(&digest).await?);
+        }
+        Ok(res)
     }
 
     /// Who acts.

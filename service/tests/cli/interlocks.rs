@@ -63,6 +63,29 @@ fn a_budget_shows_what_is_spent_of_it() {
     assert_eq!(calls(&stage, "staging"), 2);
 }
 
+const DAILY: &str = "
+graph: daily
+budget: { calls_per_day: 9 }
+nodes:
+  look: { tool: try.look, budget: { calls_per_day: LIMIT, calls_per_run: 5 }, then: end }
+start: look
+";
+
+#[test]
+fn the_walls_of_today_are_shown_without_a_thread_as_the_newest_thread_has_them() {
+    let stage = installed(json!({}));
+    assert_eq!(ends(&stage, 0, &["budgets", "--json"]).json(), json!([]));
+    for (thread, limit) in [("old", "3"), ("new", "4")] {
+        stage.write("daily.yaml", &DAILY.replace("LIMIT", limit));
+        ends(&stage, 0, &["run", "daily.yaml", "--thread", thread]);
+    }
+    let shown = ends(&stage, 0, &["budgets", "--json"]).json();
+    let line = |budget: &str, limit: u64| json!({"budget": budget, "unit": "calls", "spent": 2, "reserved": 0, "limit": limit, "raised_to": null});
+    assert_eq!(shown, json!([line("graph:daily calls_per_day", 9), line("node:daily/look calls_per_day", 4)]));
+    let table = ends(&stage, 0, &["budgets"]).stdout;
+    assert!(table.starts_with("BUDGET") && table.contains("node:daily/look calls_per_day  2 calls"), "{table}");
+}
+
 const HEALS: &str = "
 graph: heals
 input: { schema: { type: object, properties: { right: { type: boolean }, sure: { type: number } } } }

@@ -81,6 +81,8 @@ pub struct Wall {
     pub name: Name,
     /// Its account on the ledger.
     pub account: Name,
+    /// Whether it is of a day and all threads, not of one run.
+    pub is_daily: bool,
     /// What it counts.
     pub unit: Unit,
     /// How much may be spent.
@@ -155,6 +157,7 @@ fn walls_of(who: &str, budget: &Budget, place: Place<'_>) -> Vec<Wall> {
         Some(Wall {
             name: format!("{who} {}_per_{period}", unit.word()).into(),
             account: format!("{who}:{}:{period}:{span}", unit.word()).into(),
+            is_daily: period == "day",
             unit,
             limit: limit?,
             on_exceed: budget.on_exceed,
