@@ -382,7 +382,7 @@ mod tests {
     #[test]
     fn dictionaries_never_change() {
         let sums = [dictionary::WRITTEN, dictionary::RECORDS].map(|bytes| xxh3_64_with_seed(bytes, 0));
-        assert_eq!(sums.map(|sum| format!("{sum:016x}")), ["0", "0"]);
+        assert_eq!(sums.map(|sum| format!("{sum:016x}")), ["2cb318c54f15ee25", "1a5f152e2b0550eb"]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The conformance suite on every backend, plain and encrypted.
 
+mod here;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
