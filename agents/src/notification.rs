@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 
 use crate::desk::Desk;
 use crate::incident::{list_at, text_at};
+use crate::noted;
 
 pub use notify::{Notice, Urgency};
 
@@ -122,6 +123,9 @@ pub(crate) async fn notify(desk: &Desk<'_>, notifier: &Arc<dyn Notifier>) -> Res
         notifier.send(&sent, &Delivery { key: &permit.key, again: &again }).await
     };
     let receipt = desk.ctx.call(spec, send).await?;
+    if urgency == Urgency::Summary {
+        noted::note_end(desk).await?;
+    }
     Ok(json!({ "notice": args, "receipt": *receipt }))
 }
 
@@ -147,6 +151,7 @@ fn about_incident(desk: &Desk<'_>, urgency: Urgency) -> Notice {
             "Evidence",
             list_at(diagnosis, "/evidence").iter().take(EVIDENCE_MAX).filter_map(|e| text_at(e, "/claim")),
         );
+        text.list("Noted before", noted::lines(diagnosis).iter().map(String::as_str));
         text.list("Not certain because", list_at(diagnosis, "/gaps").iter().filter_map(Value::as_str));
         let tables = list_at(diagnosis, "/blast_radius/tables").iter().filter_map(Value::as_str).collect::<Vec<_>>();
         text.line("Affected", &tables.join(", "));

@@ -7,6 +7,7 @@ mod batched;
 mod faults;
 mod library;
 mod mcp;
+mod noted;
 mod notices;
 mod reasoning;
 mod recollection;
