@@ -71,13 +71,14 @@ impl Noted {
         }
     }
 
-    /// As a person reads it.
-    pub(crate) fn line(&self) -> String {
+    /// As a person reads it, on one line.
+    pub fn line(&self) -> String {
         let name = self.source.strip_prefix(FACT).unwrap_or(&self.source);
         let day = self.noted_at.get(..10).unwrap_or(&self.noted_at);
         let json = self.value.to_string();
         let said = ended_as(&self.value).unwrap_or_else(|| plain(&self.value, &json).to_owned());
-        format!("{name}: {said} (noted by {}, {day})", self.noted_by)
+        let said: Vec<&str> = said.split_whitespace().collect();
+        format!("{name}: {} (noted by {}, {day})", said.join(" "), self.noted_by)
     }
 }
 

@@ -151,7 +151,6 @@ fn about_incident(desk: &Desk<'_>, urgency: Urgency) -> Notice {
             "Evidence",
             list_at(diagnosis, "/evidence").iter().take(EVIDENCE_MAX).filter_map(|e| text_at(e, "/claim")),
         );
-        text.list("Noted before", noted::lines(diagnosis).iter().map(String::as_str));
         text.list("Not certain because", list_at(diagnosis, "/gaps").iter().filter_map(Value::as_str));
         let tables = list_at(diagnosis, "/blast_radius/tables").iter().filter_map(Value::as_str).collect::<Vec<_>>();
         text.line("Affected", &tables.join(", "));
@@ -164,6 +163,8 @@ fn about_incident(desk: &Desk<'_>, urgency: Urgency) -> Notice {
         let by = text_at(desk.value("decision"), "/by").unwrap_or("someone");
         text.line("Decision", &format!("{choice} (by {by})"));
     }
+    // Last, so that a long one cuts nothing else off.
+    text.list("Noted before", noted::lines(diagnosis).iter().map(String::as_str));
     let id = text_at(incident, "/id").unwrap_or("incident");
     let headline = text_at(diagnosis, "/summary").or_else(|| text_at(incident, "/kind")).unwrap_or("incident");
     let (pipeline, day) =

@@ -119,10 +119,10 @@ fn parts(desk: &Desk<'_>) -> Vec<Part> {
     [
         Part::of("Symptoms", texts(incident, "/symptoms")),
         Part::of("Evidence", list_at(diagnosis, "/evidence").iter().filter_map(cited)),
-        Part::of("Noted before", noted::lines(diagnosis)),
         Part::of("Not certain because", texts(diagnosis, "/gaps")),
         Part::of("Considered", considered),
         Part::of("Why this remedy", text_at(plan, "/rationale").map(str::to_owned)),
+        Part::of("Noted before", noted::lines(diagnosis)),
     ]
     .into_iter()
     .flatten()
