@@ -5,6 +5,7 @@ use runtime_core::error::TaskError;
 use serde_json::Value;
 
 use crate::kit::Kit;
+use crate::notebook::Notebook;
 use crate::reach::Reach;
 use crate::reasoning::Mind;
 use crate::recollection::Memory;
@@ -17,6 +18,8 @@ pub(crate) struct Desk<'a> {
     pub(crate) mind: Option<&'a Mind>,
     /// Runbooks and past incidents, where an installation has some.
     pub(crate) memory: Option<&'a Memory>,
+    /// What was noted, where an installation keeps that.
+    pub(crate) notebook: Option<&'a Notebook>,
     pub(crate) reach: Reach<'a>,
 }
 

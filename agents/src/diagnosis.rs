@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::incident::Evidence;
+use crate::noted::Noted;
 use crate::reasoning::Step;
 use crate::recollection::Cited;
 
@@ -159,4 +160,7 @@ pub struct Diagnosis {
     /// The remedy of this cause that past incidents recommend to people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recommended: Option<Recommendation>,
+    /// What people and the runtime noted about its pipeline, tables and team. No evidence either.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub noted: Vec<Noted>,
 }

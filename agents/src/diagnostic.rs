@@ -8,7 +8,7 @@ use crate::desk::Desk;
 use crate::diagnosis::Diagnosis;
 use crate::facts::{Depth, gather};
 use crate::monitor::incident_of;
-use crate::{reasoning, recollection};
+use crate::{noted, reasoning, recollection};
 
 /// Reads the facts about `incident` and matches them with the known causes. With `depth: second` it reads everything there
 /// is, and may only lower the confidence of an earlier opinion about another cause.
@@ -23,13 +23,16 @@ pub(crate) async fn diagnose(desk: &Desk<'_>, agent: &AgentNode) -> Result<Value
             )));
         }
     };
-    let facts = gather(desk, incident, depth).await;
+    let mut facts = gather(desk, incident, depth).await;
     let rules = desk.kit.knowledge.diagnose(&facts);
     let remembered = recollection::recollect(desk, &agent.role, &facts, &rules).await?;
+    let unread = noted::look(desk, &agent.role, &mut facts).await?;
     let mut diagnosis = reasoning::diagnose(desk, agent, (&facts, remembered.as_ref()), rules).await?;
     if let Some(remembered) = remembered {
         remembered.stand_beside(&mut diagnosis, desk.kit);
     }
+    diagnosis.noted = std::mem::take(&mut facts.noted);
+    diagnosis.gaps.extend(unread);
     if let Ok(first) = serde_json::from_value::<Diagnosis>(desk.value("first").clone()) {
         agree(&mut diagnosis, &first);
     }

@@ -11,6 +11,7 @@ use crate::desk::Desk;
 use crate::diagnosis::BlastRadius;
 use crate::estate::{Estate, Param, Source, arguments};
 use crate::incident::{Incident, Kind, list_at, text_at};
+use crate::noted::Noted;
 use crate::reach::Answer;
 use crate::remedies::ParamKind;
 use crate::signature::signature;
@@ -40,6 +41,8 @@ pub struct Facts {
     pub gaps: Vec<String>,
     /// What every remedy may be filled in with.
     pub params: Map<String, Value>,
+    /// What was noted about it. No name of the knowledge base: rules cannot see it.
+    pub(crate) noted: Vec<Noted>,
     answers: BTreeMap<String, Answer>,
     failures: BTreeMap<String, String>,
     signature: String,
@@ -62,6 +65,7 @@ impl Facts {
             names,
             gaps: Vec::new(),
             params,
+            noted: Vec::new(),
             answers: BTreeMap::new(),
             failures: BTreeMap::new(),
             signature,

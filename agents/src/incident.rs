@@ -6,6 +6,7 @@ use models::fingerprint;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::noted::FACT;
 use crate::reach::Answer;
 use crate::signature::{short, signature};
 use crate::storm::Consequence;
@@ -92,6 +93,12 @@ impl Evidence {
             excerpt
         };
         Self { claim: claim.into(), tool: answer.tool.clone(), call: answer.call, excerpt }
+    }
+
+    /// The claim with the call that shows it. A fact was noted by somebody, and no call of the task gave it.
+    pub fn cited(&self) -> String {
+        let Self { claim, tool, call, .. } = self;
+        if tool.starts_with(FACT) { format!("{claim} ({tool})") } else { format!("{claim} ({tool}, call {call})") }
     }
 }
 

@@ -228,6 +228,7 @@ impl Knowledge {
             runbooks: Vec::new(),
             similar: Vec::new(),
             recommended: None,
+            noted: Vec::new(),
         }
     }
 }
@@ -328,6 +329,7 @@ impl<'a> Candidate<'a> {
             runbooks: Vec::new(),
             similar: Vec::new(),
             recommended: None,
+            noted: Vec::new(),
         }
     }
 }

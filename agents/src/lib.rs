@@ -23,6 +23,8 @@ mod maintenance;
 mod meaning;
 mod monitor;
 mod node;
+mod notebook;
+mod noted;
 mod notification;
 mod reach;
 mod reasoning;
@@ -48,6 +50,8 @@ pub use maintenance::Maintenance;
 pub use meaning::{Meaning, Search};
 pub use monitor::INCIDENTS_MAX;
 pub use node::{AgentNode, ROLES};
+pub use notebook::{Notebook, NotebookError, Placed, check as check_fact, cites as cites_fact};
+pub use noted::{LOOK, Noted};
 pub use notification::{Collected, Delivery, Notice, Notifier, Printed, Urgency};
 pub use reach::Answer;
 pub use reasoning::{

@@ -15,6 +15,7 @@ use tools::toolbox::ToolBox;
 
 use crate::desk::Desk;
 use crate::kit::Kit;
+use crate::notebook::Notebook;
 use crate::notification::Notifier;
 use crate::reach::Reach;
 use crate::reasoning::{self, Mind};
@@ -32,12 +33,13 @@ pub struct AgentNode {
     notifier: Arc<dyn Notifier>,
     mind: Option<Mind>,
     memory: Option<Memory>,
+    notebook: Option<Notebook>,
 }
 
 impl AgentNode {
     /// Agents with these tools, this knowledge and this way to reach people.
     pub fn new(tools: Arc<dyn ToolBox>, kit: Arc<Kit>, notifier: Arc<dyn Notifier>) -> Self {
-        Self { tools, kit, notifier, mind: None, memory: None }
+        Self { tools, kit, notifier, mind: None, memory: None, notebook: None }
     }
 
     /// The same with models for the nodes that name a tier.
@@ -51,6 +53,13 @@ impl AgentNode {
     #[must_use]
     pub fn with_memory(mut self, memory: Option<Memory>) -> Self {
         self.memory = memory;
+        self
+    }
+
+    /// The same with facts that people and the runtime note.
+    #[must_use]
+    pub fn with_notebook(mut self, notebook: Option<Notebook>) -> Self {
+        self.notebook = notebook;
         self
     }
 
@@ -76,7 +85,8 @@ impl NodeKind for AgentNode {
             return Err(TaskError::bug(format!("node `{}` is no agent node", node.name)));
         };
         let reach = Reach::new(&ctx, &self.tools, &agent.role, &agent.tools);
-        let desk = Desk { ctx: &ctx, kit: &self.kit, mind: self.mind.as_ref(), memory: self.memory.as_ref(), reach };
+        let (mind, memory, notebook) = (self.mind.as_ref(), self.memory.as_ref(), self.notebook.as_ref());
+        let desk = Desk { ctx: &ctx, kit: &self.kit, mind, memory, notebook, reach };
         ctx.emit(json!({ "agent": agent.role, "node": node.name, "phase": "working" })).await?;
         let result = self.work(agent, &desk).await?;
         Ok(NodeOutput { result: Some(result), ..NodeOutput::default() })

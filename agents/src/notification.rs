@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 
 use crate::desk::Desk;
 use crate::incident::{list_at, text_at};
+use crate::noted;
 
 pub use notify::{Notice, Urgency};
 
@@ -122,6 +123,9 @@ pub(crate) async fn notify(desk: &Desk<'_>, notifier: &Arc<dyn Notifier>) -> Res
         notifier.send(&sent, &Delivery { key: &permit.key, again: &again }).await
     };
     let receipt = desk.ctx.call(spec, send).await?;
+    if urgency == Urgency::Summary {
+        noted::note_end(desk).await?;
+    }
     Ok(json!({ "notice": args, "receipt": *receipt }))
 }
 
@@ -159,6 +163,8 @@ fn about_incident(desk: &Desk<'_>, urgency: Urgency) -> Notice {
         let by = text_at(desk.value("decision"), "/by").unwrap_or("someone");
         text.line("Decision", &format!("{choice} (by {by})"));
     }
+    // Last, so that a long one cuts nothing else off.
+    text.list("Noted before", noted::lines(diagnosis).iter().map(String::as_str));
     let id = text_at(incident, "/id").unwrap_or("incident");
     let headline = text_at(diagnosis, "/summary").or_else(|| text_at(incident, "/kind")).unwrap_or("incident");
     let (pipeline, day) =

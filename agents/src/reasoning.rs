@@ -62,9 +62,12 @@ pub fn prompt_version(text: &str) -> String {
     hex::encode(Sha256::digest(text.as_bytes())).chars().take(VERSION_DIGITS).collect()
 }
 
-/// Why a prompt cannot be used, if so: it is rendered with the form of an answer and whether there is a memory.
+/// Why a prompt cannot be used, if so: it is rendered with the form of an answer and whether there is a memory, and
+/// whether something was noted.
 pub fn prompt_problem(text: &str) -> Option<String> {
-    render_text("prompt", text, &json!({"form": "{}", "remembers": true})).err().map(|error| error.message)
+    render_text("prompt", text, &json!({"form": "{}", "remembers": true, "knows": true}))
+        .err()
+        .map(|error| error.message)
 }
 
 /// The models of an installation and what they are told.

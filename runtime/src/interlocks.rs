@@ -10,7 +10,7 @@ use runtime_core::error::{ErrorClass, TaskError};
 use runtime_core::event::{Cleared, Command, Event, Passed, Told};
 use runtime_core::ids::{Name, ThreadId, Timestamp};
 use runtime_core::interlocks::breaker::{Breaker, Pass, Press, Sign, Turn};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::driver::EngineFault;
 use crate::engine::Engine;
@@ -179,22 +179,32 @@ impl Engine {
         Ok(Some(reset.map(|(before, _)| before)?))
     }
 
-    /// Puts a decision about something shared into the audit chain of the first of these threads that is there, else of any.
+    /// Puts a decision about what belongs to no thread into the audit chain of any; whether there is one.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn note(&self, actor: &str, action: &str, detail: Value) -> Result<bool, EngineFault> {
+        let note = Command::Note { actor: actor.to_owned(), action: action.to_owned(), detail };
+        self.note_on_one(None, note).await
+    }
+
+    /// Puts a decision about something shared into the audit chain of the first of these threads that is there, else of any;
+    /// whether there was one.
     pub(crate) async fn note_on_one(
         &self,
         threads: impl IntoIterator<Item = ThreadId> + Send,
         note: Command,
-    ) -> Result<(), EngineFault> {
+    ) -> Result<bool, EngineFault> {
         let filter = ThreadFilter { limit: 1, ..ThreadFilter::default() };
         let any: Vec<ThreadId> = self.store().threads(&filter).await?.into_iter().map(|row| row.id).collect();
         let threads: Vec<ThreadId> = threads.into_iter().chain(any).collect();
         for thread in threads {
             match self.command(&thread, note.clone()).await {
-                Ok(_) => break,
+                Ok(_) => return Ok(true),
                 Err(EngineFault::Refused(Refusal::Empty)) => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(false)
     }
 }

@@ -12,6 +12,7 @@ mod delete;
 mod demo;
 mod draw;
 mod eval;
+mod facts;
 mod follow;
 mod fork;
 mod fsck;
@@ -127,6 +128,7 @@ enum Command {
     Notify(notify::Notify),
     Prompts(prompts::Prompts),
     Knowledge(knowledge::Knowledge),
+    Facts(facts::Facts),
     Postmortem(postmortem::Postmortem),
     Mcp(mcp::Mcp),
     Completions(completions::Completions),
@@ -286,6 +288,7 @@ fn dispatch(command: Command, app: &App) -> Result<Exit, Failure> {
         Command::Models(args) => on_runtime(models::run(args, app)),
         Command::Notify(args) => on_runtime(notify::run(args, app)),
         Command::Postmortem(args) => on_runtime(postmortem::run(args, app)),
+        Command::Facts(args) => on_runtime(facts::run(args, app)),
         Command::Knowledge(args) => on_runtime(knowledge::run(args, app)),
         Command::Mcp(args) => on_runtime(mcp::run(args, app)),
     }

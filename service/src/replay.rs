@@ -41,8 +41,11 @@ pub(crate) async fn play(
     let nursery = Arc::new(Nursery::default());
     let past = Arc::new(Past::new(Arc::clone(&recorded)));
     let toolbox: Arc<dyn ToolBox> = Arc::new(RecordedTools(Arc::clone(&recorded)));
-    let agents =
-        wiring::Agents::new(Arc::clone(&toolbox), Arc::new(Collected::default()), Arc::new(wiring::Minds::of(config)));
+    // Facts are looked up where the thread looked them up; what they were is in its record.
+    let knew = recorded.effects.contains_key(agents::LOOK);
+    let minds = wiring::Minds::of(config);
+    let minds = if knew { minds.kept_in(&store, "replay".to_owned()) } else { minds };
+    let agents = wiring::Agents::new(Arc::clone(&toolbox), Arc::new(Collected::default()), Arc::new(minds));
     let engine = Engine::builder(Arc::clone(&store))
         .clock(Arc::clone(&clock) as _)
         .entropy(Arc::new(Counted::default()))

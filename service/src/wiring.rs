@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use agents::{AgentNode, Answers, Kit, Meaning, Memory, Mind, Notifier};
+use agents::{AgentNode, Answers, Kit, Meaning, Memory, Mind, Notebook, Notifier};
 use async_trait::async_trait;
 use checkpoints::kv::DurableOptions;
 use checkpoints::open::{self, Address, OpenOptions};
@@ -265,7 +265,7 @@ pub(crate) struct Minds {
     models: Option<ModelsConfig>,
     masking: MaskRules,
     prompts: Option<PathBuf>,
-    /// Where answers are kept that are given again, and the name of that place.
+    /// Where facts are kept, and answers that are given again; and the name of that place.
     store: Option<(Arc<dyn Store>, String)>,
     mind: OnceLock<Result<Option<Mind>, String>>,
 }
@@ -284,8 +284,8 @@ impl Minds {
         }
     }
 
-    /// The same with a store for answers that are given again, as far as `models.cache` asks for that.
-    fn kept_in(self, store: &Arc<dyn Store>, place: String) -> Self {
+    /// The same with a store for facts, and for answers that are given again as far as `models.cache` asks for that.
+    pub(crate) fn kept_in(self, store: &Arc<dyn Store>, place: String) -> Self {
         Self { store: Some((Arc::clone(store), place)), ..self }
     }
 
@@ -306,6 +306,10 @@ impl Minds {
         let Some(files) = &self.memory else { return Ok(None) };
         let meaning = meaning(files, self.models.as_ref(), &self.masking)?;
         files.memory(meaning).map(Some)
+    }
+
+    fn notebook(&self) -> Option<Notebook> {
+        self.store.as_ref().map(|(store, _)| Notebook::new(Arc::clone(store)))
     }
 
     fn mind(&self) -> Result<Option<&Mind>, String> {
@@ -420,7 +424,7 @@ impl Agents {
         self.node.get_or_init(|| {
             let (kit, mind, memory) = (self.minds.kit()?, self.minds.mind()?.cloned(), self.minds.memory()?);
             let node = AgentNode::new(Arc::clone(&self.tools), Arc::new(kit), Arc::clone(&self.notifier));
-            Ok(node.with_mind(mind).with_memory(memory))
+            Ok(node.with_mind(mind).with_memory(memory).with_notebook(self.minds.notebook()))
         })
     }
 }

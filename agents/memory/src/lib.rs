@@ -1,4 +1,5 @@
-//! What an installation remembers, and how it is found again: runbooks, schemas and past incidents, with citations and age.
+//! What an installation remembers, and how it is found again: runbooks, schemas, past incidents and facts, with citations and
+//! age.
 //!
 //! ```text
 //!  folder of Markdown ─▶ Document ─▶ chunks (headings, lines) ─▶ BM25 ──┐
@@ -29,7 +30,7 @@ mod tests;
 pub use document::{Broken, Citation, Document, Kind};
 pub use embed::{EMBED_BATCH_MAX, EmbedError, Embedder, Vectors};
 pub use episodes::{EPISODES_BYTES_MAX, Episode, Episodes, Outcome, Review};
-pub use facts::{FactError, Facts, Namespace};
+pub use facts::{Fact, FactError, Facts, Namespace};
 pub use freshness::half_life_days;
 pub use library::{Hit, Library, Query};
 pub use recall::{Gate, Recalled, Recommendation, Similar, Situation, recall};

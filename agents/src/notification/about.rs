@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::rca::rca;
 use crate::desk::Desk;
 use crate::incident::{list_at, text_at};
+use crate::noted::{self, FACT};
 
 /// The maintenance window that an incident was seen in, if it is held by one.
 pub(super) fn held_by(incident: &Value) -> Option<&str> {
@@ -99,7 +100,8 @@ fn facts(desk: &Desk<'_>) -> Vec<Fact> {
 pub(super) fn cited(evidence: &Value) -> Option<String> {
     let claim = text_at(evidence, "/claim")?;
     let tool = text_at(evidence, "/tool").unwrap_or("?");
-    let call = evidence.get("call").and_then(Value::as_u64);
+    // A fact was noted by somebody; no call of the task gave it.
+    let call = evidence.get("call").and_then(Value::as_u64).filter(|_| !tool.starts_with(FACT));
     Some(match call {
         Some(call) => format!("{claim} ({tool}, call {call})"),
         None => format!("{claim} ({tool})"),
@@ -120,6 +122,7 @@ fn parts(desk: &Desk<'_>) -> Vec<Part> {
         Part::of("Not certain because", texts(diagnosis, "/gaps")),
         Part::of("Considered", considered),
         Part::of("Why this remedy", text_at(plan, "/rationale").map(str::to_owned)),
+        Part::of("Noted before", noted::lines(diagnosis)),
     ]
     .into_iter()
     .flatten()

@@ -93,8 +93,8 @@ async fn opinion(
     let schema = form();
     // A prompt that is not there or does not render is a mistake of the installation and no weakness of the model.
     let prompt = mind.prompt(agent.prompt.as_deref().unwrap_or(&agent.role)).map_err(Stopped::Task)?;
-    let system = render_text("prompt", prompt, &json!({"form": schema.to_string(), "remembers": remembered.is_some()}))
-        .map_err(Stopped::Task)?;
+    let told = json!({"form": schema.to_string(), "remembers": remembered.is_some(), "knows": !facts.noted.is_empty()});
+    let system = render_text("prompt", prompt, &told).map_err(Stopped::Task)?;
     let mut shown = json!({
         "incident": facts.incident,
         "rules": rules,
@@ -103,6 +103,9 @@ async fn opinion(
     });
     if let (Some(remembered), Some(shown)) = (remembered, shown.as_object_mut()) {
         shown.insert("untrusted_memory".to_owned(), remembered.shown());
+    }
+    if let (false, Some(shown)) = (facts.noted.is_empty(), shown.as_object_mut()) {
+        shown.insert("untrusted_facts".to_owned(), json!(facts.noted));
     }
     let question = Question {
         system,

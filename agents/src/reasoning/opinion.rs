@@ -5,6 +5,7 @@
 //!  another known cause that fits the facts      its own diagnosis, p ← min(p, 0.69)
 //!  a cause of the model's own, or none          p ← min(model's confidence, 0.69), no remedy
 //!  no quote that stands where it is cited       nothing of the opinion counts
+//!  only facts that people noted are cited       likewise: they explain, and prove nothing
 //! ```
 //!
 //! 0.69 is below the lowest band that acts. So a model alone never starts a remedy: it agrees with what rules have found
@@ -21,6 +22,7 @@ use crate::diagnosis::{Class, Diagnosis, Status, transience};
 use crate::facts::Facts;
 use crate::incident::Evidence;
 use crate::knowledge::Knowledge;
+use crate::noted::FACT;
 
 /// What agreement of a model that is certain weighs.
 const AGREES: f64 = 0.5;
@@ -102,6 +104,7 @@ impl Opinion {
     /// The diagnosis of rules and model together.
     pub(super) fn weigh(self, rules: &Diagnosis, knowledge: &Knowledge, facts: &Facts, heard: &Heard) -> Diagnosis {
         let (proven, missing) = self.proven(facts, heard);
+        let noted = if proven.is_empty() { Vec::new() } else { self.noted(facts, heard) };
         let mut diagnosis = match (&self.cause_id, proven.is_empty()) {
             (_, true) => rules.clone(),
             (Some(id), false) if rules.cause_id.as_ref() == Some(id) => {
@@ -121,6 +124,7 @@ impl Opinion {
             diagnosis.gaps.push(format!("the rules find: {}", rules.cause_id.as_deref().unwrap_or("no known cause")));
         }
         diagnosis.evidence.extend(proven);
+        diagnosis.evidence.extend(noted);
         diagnosis.gaps.extend(missing);
         diagnosis.gaps.extend(self.gaps.into_iter().map(|gap| format!("a model notes: {gap}")));
         diagnosis
@@ -148,6 +152,9 @@ impl Opinion {
         let incident = serde_json::to_value(&facts.incident).unwrap_or_default();
         let (mut proven, mut missing) = (Vec::new(), Vec::new());
         for cited in &self.evidence {
+            if cited.source.starts_with(FACT) && Self::names_fact(cited, facts, heard) {
+                continue;
+            }
             let quoted = cited.quote.chars().count() >= QUOTE_CHARS_MIN;
             let told = heard.answers.iter().rev().filter(|answer| answer.tool == cited.source);
             let answers = facts.source(&cited.source).into_iter().chain(told);
@@ -168,6 +175,23 @@ impl Opinion {
             }
         }
         (proven, missing)
+    }
+
+    /// The citations of facts that say what is quoted. Beside evidence they are shown; alone they are none.
+    fn noted(&self, facts: &Facts, heard: &Heard) -> Vec<Evidence> {
+        let stands = |cited: &&Cited| Self::names_fact(cited, facts, heard);
+        let shown = self.evidence.iter().filter(stands).map(|cited| Evidence {
+            claim: cited.claim.clone(),
+            tool: cited.source.clone(),
+            call: 0,
+            excerpt: json!(cited.quote),
+        });
+        shown.collect()
+    }
+
+    fn names_fact(cited: &Cited, facts: &Facts, heard: &Heard) -> bool {
+        cited.quote.chars().count() >= QUOTE_CHARS_MIN
+            && facts.noted.iter().any(|fact| fact.source == cited.source && heard.shows(&fact.value, &cited.quote))
     }
 }
 

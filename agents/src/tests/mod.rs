@@ -8,6 +8,7 @@ mod deploys;
 mod faults;
 mod library;
 mod mcp;
+mod noted;
 mod notices;
 mod reasoning;
 mod recollection;

@@ -130,7 +130,7 @@ fn cause(text: &mut String, past: &Past) {
     let Some(diagnosis) = &past.diagnosis else { return bullet(text, "no diagnosis was made") };
     bullet(text, &diagnosis.cause);
     for evidence in &diagnosis.evidence {
-        bullet(text, &format!("evidence: {} ({}, call {})", evidence.claim, evidence.tool, evidence.call));
+        bullet(text, &format!("evidence: {}", evidence.cited()));
     }
     diagnosis.gaps.iter().for_each(|gap| bullet(text, &format!("not known, or against it: {gap}")));
     for step in &diagnosis.tiers {
@@ -139,6 +139,7 @@ fn cause(text: &mut String, past: &Past) {
     for cited in &diagnosis.runbooks {
         bullet(text, &format!("see {} ({})", cited.title, cited.cites));
     }
+    diagnosis.noted.iter().for_each(|noted| bullet(text, &format!("noted before: {}", noted.line())));
     for similar in &diagnosis.similar {
         let other = if similar.other_cause { ", another cause" } else { "" };
         bullet(text, &format!("looked like {} of {} days ago{other}: {}", similar.id, similar.age_days, similar.cause));

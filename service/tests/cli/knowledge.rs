@@ -255,8 +255,10 @@ fn a_post_mortem_is_the_record_of_the_thread() {
         | TIME | outcome.counted at run:  | runtime | audit 46 |
         | TIME | call.permitted at report: notify.summary, own-means | agent:notification | audit 47 |
         | TIME | call.ended at report: notify.summary | runtime | audit 48 |
-        | TIME | call.permitted at summary: notify.summary, own-means | agent:notification | audit 49 |
-        | TIME | call.ended at summary: notify.summary | runtime | audit 50 |
+        | TIME | call.permitted at report: memory.note, own-means | agent:notification | audit 49 |
+        | TIME | call.ended at report: memory.note | runtime | audit 50 |
+        | TIME | call.permitted at summary: notify.summary, own-means | agent:notification | audit 51 |
+        | TIME | call.ended at summary: notify.summary | runtime | audit 52 |
 
         ## For people to add
 

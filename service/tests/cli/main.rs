@@ -3,6 +3,7 @@
 mod broken;
 mod demo;
 mod evals;
+mod facts;
 mod full_disk;
 mod guard;
 mod http;
