@@ -11,7 +11,8 @@ fn main() {
     let target = |key: &str| env::var(format!("CARGO_CFG_TARGET_{key}")).unwrap_or_default();
     let is_native = env::var("HOST").ok() == env::var("TARGET").ok();
     // A pointer of a constant is 24 bytes of relocation, all of them read at start: 1.5 MB, which packed are 60 KB.
-    if is_native && target("OS") == "linux" && target("ENV") == "gnu" && glibc().is_some_and(|found| found >= GLIBC_MIN) {
+    if is_native && target("OS") == "linux" && target("ENV") == "gnu" && glibc().is_some_and(|found| found >= GLIBC_MIN)
+    {
         println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }
 }

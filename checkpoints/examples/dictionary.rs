@@ -59,7 +59,12 @@ fn main() {
     let made = with_statistics(&[DECISIONS, WRITTEN].concat(), &samples);
     std::fs::write(&out, &made).expect("the file can be written");
     for (name, bytes) in [("written", WRITTEN), ("made", &made)] {
-        println!("{name}: {} bytes; {} bytes of samples become {}", bytes.len(), total(&samples), packed(bytes, &samples));
+        println!(
+            "{name}: {} bytes; {} bytes of samples become {}",
+            bytes.len(),
+            total(&samples),
+            packed(bytes, &samples)
+        );
     }
 }
 
@@ -75,8 +80,7 @@ fn packed(dictionary: &[u8], samples: &[Vec<u8>]) -> usize {
 fn with_statistics(content: &[u8], samples: &[Vec<u8>]) -> Vec<u8> {
     let mut made = vec![0_u8; content.len() + STATISTICS_BYTES_MAX];
     let (sizes, all): (Vec<usize>, Vec<u8>) = (samples.iter().map(Vec::len).collect(), samples.concat());
-    let parameters =
-        zstd_sys::ZDICT_params_t { compressionLevel: LEVEL, notificationLevel: 0, dictID: DICTIONARY_ID };
+    let parameters = zstd_sys::ZDICT_params_t { compressionLevel: LEVEL, notificationLevel: 0, dictID: DICTIONARY_ID };
     // SAFETY: each pointer is of a live slice and comes with its length; `sizes` adds up to the length of `all`.
     let n_bytes = unsafe {
         zstd_sys::ZDICT_finalizeDictionary(

@@ -179,8 +179,7 @@ impl<E: Engine> Durable<E> {
         F2: From<KvError>,
         F: FnOnce(&mut Txn<'_>) -> Result<T, F2>,
     {
-        let is_alone =
-            self.queued.load(Ordering::Acquire) == 0 && self.shared.last_batch.load(Ordering::Relaxed) <= 1;
+        let is_alone = self.queued.load(Ordering::Acquire) == 0 && self.shared.last_batch.load(Ordering::Relaxed) <= 1;
         let may_block = || Handle::try_current().is_ok_and(|h| h.runtime_flavor() == RuntimeFlavor::MultiThread);
         if !is_alone || !may_block() {
             return Err(job);
