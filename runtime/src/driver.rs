@@ -324,14 +324,12 @@ impl Driver {
         let Some(commit) = self.unsent.take() else { return };
         let (store, seq) = (Arc::clone(&self.services.store), commit.seq);
         let lingered = self.lingers.take().is_some();
-        let is_alone = self.fresh.is_empty() && self.nodes.is_empty() && self.lookups.is_empty();
-        self.commit = Some(if lingered {
-            beside(async move { store.commit(*commit).await.map(|()| seq) }).boxed()
-        } else if is_alone {
-            async move { store.commit_here(*commit).await.map(|()| seq) }.boxed()
-        } else {
-            async move { store.commit(*commit).await.map(|()| seq) }.boxed()
-        });
+        let is_alone = !lingered && self.fresh.is_empty() && self.nodes.is_empty() && self.lookups.is_empty();
+        let work = async move {
+            let done = if is_alone { store.commit_here(*commit) } else { store.commit(*commit) };
+            done.await.map(|()| seq)
+        };
+        self.commit = Some(if lingered { beside(work).boxed() } else { work.boxed() });
     }
 
     fn perform(&mut self, effect: Effect) {

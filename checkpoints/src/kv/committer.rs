@@ -16,7 +16,7 @@ use super::durable::{Queued, Shared};
 use super::log::CommitLog;
 use super::memory::panic_text;
 use super::overlay::Layer;
-use super::{Engine, KvError, Reader, Txn, WriteMap};
+use super::{Engine, KvError, Reader, Txn, WriteMap, decide};
 
 /// Most transactions in one frame.
 const BATCH_MAX: usize = 512;
@@ -80,22 +80,6 @@ where
         };
         // Nobody waits any more: the commit stands all the same.
         let _gone = self.reply.send(outcome);
-    }
-}
-
-/// What a job says and what it writes; a job that fails, panics or writes too much writes nothing.
-fn decide<T, E, F>(job: F, view: &dyn Reader) -> (Result<T, E>, WriteMap)
-where
-    E: From<KvError>,
-    F: FnOnce(&mut Txn<'_>) -> Result<T, E>,
-{
-    let mut txn = Txn::new(view);
-    let decided = catch_unwind(AssertUnwindSafe(|| job(&mut txn)))
-        .unwrap_or_else(|panic| Err(E::from(KvError::Bug { cause: panic_text(&*panic) })));
-    let writes = if decided.is_ok() { txn.into_writes() } else { Ok(WriteMap::new()) };
-    match writes {
-        Ok(writes) => (decided, writes),
-        Err(e) => (Err(e.into()), WriteMap::new()),
     }
 }
 

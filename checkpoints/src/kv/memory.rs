@@ -1,12 +1,11 @@
 //! The backend without a disk: a sorted map behind one lock, transactions run inline.
 
 use std::future::{Future, ready};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use parking_lot::{Mutex, RwLock};
 
 use super::overlay::map_range;
-use super::{KeyRange, Kv, KvError, Order, Page, Reader, Txn, Value, WriteMap};
+use super::{KeyRange, Kv, KvError, Order, Page, Reader, Txn, Value, WriteMap, decide};
 
 /// An ordered map in memory. Nothing survives the process.
 #[derive(Default)]
@@ -32,10 +31,7 @@ impl MemoryKv {
         F: FnOnce(&mut Txn<'_>) -> Result<T, E>,
     {
         let _turn = self.turn.lock();
-        let mut txn = Txn::new(self);
-        let value = catch_unwind(AssertUnwindSafe(|| job(&mut txn)))
-            .unwrap_or_else(|panic| Err(E::from(KvError::Bug { cause: panic_text(&*panic) })))?;
-        let writes = txn.into_writes()?;
+        let (decided, writes) = decide(job, self);
         let map = &mut self.map.write().0;
         for (key, value) in writes {
             match value {
@@ -43,7 +39,7 @@ impl MemoryKv {
                 None => map.remove(&key),
             };
         }
-        Ok(value)
+        decided
     }
 }
 

@@ -18,6 +18,7 @@ mod sled_sync;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 pub use durable::{Durable, DurableOptions, Statistics, SyncPolicy};
@@ -176,6 +177,22 @@ impl Reader for Txn<'_> {
 
     fn scan(&self, range: &KeyRange, order: Order, limit: usize) -> Result<Page, KvError> {
         overlay::Layer { map: &self.writes, below: self.below }.scan(range, order, limit)
+    }
+}
+
+/// What a job says and what it writes; a job that fails, panics or writes too much writes nothing.
+fn decide<T, E, F>(job: F, view: &dyn Reader) -> (Result<T, E>, WriteMap)
+where
+    E: From<KvError>,
+    F: FnOnce(&mut Txn<'_>) -> Result<T, E>,
+{
+    let mut txn = Txn::new(view);
+    let decided = catch_unwind(AssertUnwindSafe(|| job(&mut txn)))
+        .unwrap_or_else(|panic| Err(E::from(KvError::Bug { cause: memory::panic_text(&*panic) })));
+    let writes = if decided.is_ok() { txn.into_writes() } else { Ok(WriteMap::new()) };
+    match writes {
+        Ok(writes) => (decided, writes),
+        Err(e) => (Err(e.into()), WriteMap::new()),
     }
 }
 

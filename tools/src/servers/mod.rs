@@ -3,4 +3,7 @@
 pub mod airflow;
 pub mod git;
 pub mod http;
+#[cfg(test)]
+mod reference;
 pub mod sandbox;
+mod table;

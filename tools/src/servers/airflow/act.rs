@@ -12,9 +12,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::client::{As, Next, Request};
 use super::error::{AirflowError, Code, Result};
-use super::registry::{Key, to_value};
 use super::runs::{self, Run, RunSaid};
 use super::{Airflow, cut};
+use crate::servers::table::{Key, to_value};
 
 /// Longest a call waits for a run.
 const WAIT_S_MAX: u32 = 3_600;

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::servers::table::ServerError;
+
 /// Result of anything this server does.
 pub type Result<T> = std::result::Result<T, AirflowError>;
 
@@ -120,5 +122,15 @@ impl AirflowError {
             Some(run) => json!({ "error": error, "run": run }),
             None => json!({ "error": error }),
         }
+    }
+}
+
+impl ServerError for AirflowError {
+    fn wrong_arguments(message: String) -> Self {
+        Self::invalid(message)
+    }
+
+    fn wrong_result(message: String) -> Self {
+        Self::new(Code::Protocol, message)
     }
 }

@@ -1,117 +1,15 @@
-//! The tools as a table: name, words, effect, schemas from the types, and the function that runs.
+//! The tools as a table.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
-use rmcp::model::{JsonObject, Tool, ToolAnnotations};
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
-
-use super::error::{AirflowError, Code, Result};
+use super::error::AirflowError;
 use super::{Airflow, act, logs, look, overview, runs, variable};
+use crate::servers::table::{self, acts, reads};
 
-/// What a tool does to the installation; becomes its MCP annotations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ToolEffect {
-    /// Changes nothing.
-    Reads,
-    /// Adds a run; repeating the call with the same id or key adds nothing more.
-    Adds,
-    /// Sets a state; repeating it changes nothing more.
-    Sets,
-    /// Replaces what was there: tasks run again, a state is overwritten. Repeating it with the same key changes nothing more.
-    Replaces,
-}
-
-/// Stable key of a call, the same when the runtime makes it again.
-pub(super) type Key = Option<String>;
-
-type Run = Box<dyn Fn(Airflow, Value, Key) -> BoxFuture<'static, Result<Value>> + Send + Sync>;
+pub use crate::servers::table::ToolEffect;
 
 /// One tool.
-pub struct ToolSpec {
-    /// Name on the wire.
-    pub name: &'static str,
-    /// One sentence for people and models.
-    pub description: &'static str,
-    /// What it does.
-    pub effect: ToolEffect,
-    input: fn() -> JsonObject,
-    output: fn() -> JsonObject,
-    pub(super) run: Run,
-}
-
-impl std::fmt::Debug for ToolSpec {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ToolSpec").field("name", &self.name).field("effect", &self.effect).finish()
-    }
-}
-
-impl ToolSpec {
-    /// The tool as MCP lists it.
-    pub fn describe(&self) -> Tool {
-        let mut tool = Tool::new(self.name, self.description, Arc::new((self.input)()));
-        tool.output_schema = Some(Arc::new((self.output)()));
-        let (read_only, destructive) = match self.effect {
-            ToolEffect::Reads => (true, false),
-            ToolEffect::Adds | ToolEffect::Sets => (false, false),
-            ToolEffect::Replaces => (false, true),
-        };
-        // What a DAG says and logs comes from anywhere.
-        let open_world = Some(true);
-        tool.annotations =
-            Some(ToolAnnotations::from_raw(None, Some(read_only), Some(destructive), Some(true), open_world));
-        tool
-    }
-}
-
-type Words = (&'static str, &'static str);
-
-fn reads<A, O, F, R>((name, description): Words, f: F) -> ToolSpec
-where
-    A: DeserializeOwned + JsonSchema + 'static,
-    O: Serialize + JsonSchema + 'static,
-    F: Fn(Airflow, A) -> R + Send + Sync + 'static,
-    R: Future<Output = Result<O>> + Send + 'static,
-{
-    acts((name, description), ToolEffect::Reads, move |airflow, args, _: Key| f(airflow, args))
-}
-
-fn acts<A, O, F, R>((name, description): Words, effect: ToolEffect, f: F) -> ToolSpec
-where
-    A: DeserializeOwned + JsonSchema + 'static,
-    O: Serialize + JsonSchema + 'static,
-    F: Fn(Airflow, A, Key) -> R + Send + Sync + 'static,
-    R: Future<Output = Result<O>> + Send + 'static,
-{
-    let run = move |airflow: Airflow, arguments: Value, key: Key| match parse::<A>(name, arguments) {
-        Err(error) => std::future::ready(Err(error)).boxed(),
-        Ok(args) => {
-            let work = f(airflow, args, key);
-            async move { to_value(&work.await?) }.boxed()
-        }
-    };
-    ToolSpec { name, description, effect, input: schema::<A>, output: schema::<O>, run: Box::new(run) }
-}
-
-fn parse<A: DeserializeOwned>(tool: &str, arguments: Value) -> Result<A> {
-    serde_json::from_value(arguments).map_err(|error| AirflowError::invalid(format!("arguments of {tool}: {error}")))
-}
-
-pub(super) fn to_value<T: Serialize>(value: &T) -> Result<Value> {
-    serde_json::to_value(value).map_err(|error| AirflowError::new(Code::Protocol, format!("result: {error}")))
-}
-
-/// Some clients refuse an object schema that names no properties.
-fn schema<T: JsonSchema>() -> JsonObject {
-    let root = schemars::SchemaGenerator::default().into_root_schema_for::<T>();
-    let mut schema = root.as_object().cloned().unwrap_or_default();
-    schema.entry("properties").or_insert_with(|| Value::Object(JsonObject::new()));
-    schema
-}
+pub type ToolSpec = table::ToolSpec<Airflow, AirflowError>;
 
 /// Every tool there is.
 pub fn all_tools() -> &'static [ToolSpec] {

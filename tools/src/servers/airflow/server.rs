@@ -1,8 +1,8 @@
 //! The MCP server: lists and calls the tools over any transport.
 
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation, ListToolsResult,
-    PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool,
+    CallToolRequestParams, CallToolResponse, CallToolResult, Implementation, ListToolsResult, PaginatedRequestParams,
+    ServerCapabilities, ServerConfig, Tool,
 };
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler, ServiceExt as _};
@@ -12,9 +12,7 @@ use super::Airflow;
 use super::config::Config;
 use super::error::{AirflowError, Code, Result};
 use super::registry::{ToolEffect, ToolSpec, all_tools};
-
-/// Key of a request's `_meta` that carries the idempotency key.
-const META_IDEMPOTENCY_KEY: &str = "interlock/idempotency-key";
+use crate::servers::table;
 
 /// An Airflow installation as an MCP server.
 #[derive(Clone)]
@@ -72,9 +70,7 @@ impl ServerHandler for AirflowServer {
         let Some(spec) = self.tools().find(|tool| tool.name == request.name) else {
             return Err(ErrorData::invalid_params(format!("no tool {:?}; see tools/list", request.name), None));
         };
-        let meta = request.meta.as_ref().unwrap_or(&context.meta);
-        let key = meta.0.get(META_IDEMPOTENCY_KEY).or_else(|| context.meta.0.get(META_IDEMPOTENCY_KEY));
-        let key = key.and_then(Value::as_str).map(str::to_owned);
+        let key = table::key_of(&request, &context);
         let arguments = Value::Object(request.arguments.unwrap_or_default());
         let answer = (spec.run)(self.0.clone(), arguments, key).await;
         Ok(to_result(&self.0, answer).into())
@@ -85,7 +81,7 @@ impl ServerHandler for AirflowServer {
     }
 }
 
-/// Errors of a tool are results with `isError`: text for a model, data for code.
+/// Nothing leaves with a login of this server in it.
 fn to_result(airflow: &Airflow, answer: Result<Value>) -> CallToolResult {
     let own = &airflow.client.own;
     match answer {
@@ -97,10 +93,7 @@ fn to_result(airflow: &Airflow, answer: Result<Value>) -> CallToolResult {
             let mut value = error.to_value();
             own.scrub_value(&mut value);
             let text = own.scrub(&format!("{}: {error}", error.code.as_str()));
-            let mut result = CallToolResult::structured(value);
-            result.is_error = Some(true);
-            result.content = vec![ContentBlock::text(text)];
-            result
+            table::failed(text, value)
         }
     }
 }

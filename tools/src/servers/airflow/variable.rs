@@ -15,8 +15,8 @@ use super::config::Bounds;
 use super::error::{AirflowError, Code, Result};
 use super::hide::{HIDDEN, is_secret_name};
 use super::overview::VALUE_CHARS_MAX;
-use super::registry::Key;
 use super::{Airflow, cut};
+use crate::servers::table::Key;
 
 /// Which variable.
 #[derive(Debug, Deserialize, JsonSchema)]

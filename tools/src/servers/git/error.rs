@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::servers::table::ServerError;
+
 /// Result of anything this server does.
 pub type Result<T> = std::result::Result<T, GitError>;
 
@@ -86,5 +88,15 @@ impl GitError {
     /// The failure as data: what a caller branches on.
     pub fn to_value(&self) -> Value {
         json!({ "error": { "code": self.code.as_str(), "class": self.code.class(), "message": self.message } })
+    }
+}
+
+impl ServerError for GitError {
+    fn wrong_arguments(message: String) -> Self {
+        Self::invalid(message)
+    }
+
+    fn wrong_result(message: String) -> Self {
+        Self::failed(message)
     }
 }

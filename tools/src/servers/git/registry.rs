@@ -1,103 +1,15 @@
-//! The tools as a table: name, words, effect, schemas from the types, and the function that runs.
+//! The tools as a table.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
-use rmcp::model::{JsonObject, Tool, ToolAnnotations};
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
-
-use super::error::{GitError, Result};
+use super::error::GitError;
 use super::{Repositories, look, revert, suspect};
+use crate::servers::table::{self, acts, reads};
 
-/// What a tool does to a repository; becomes its MCP annotations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ToolEffect {
-    /// Changes nothing.
-    Reads,
-    /// Replaces what lies in the work tree, as a commit more. Repeating it changes nothing more.
-    Replaces,
-}
-
-/// Stable key of a call, the same when the runtime makes it again.
-pub(super) type Key = Option<String>;
-
-type Run = Box<dyn Fn(Repositories, Value, Key) -> BoxFuture<'static, Result<Value>> + Send + Sync>;
+pub use crate::servers::table::ToolEffect;
 
 /// One tool.
-pub struct ToolSpec {
-    /// Name on the wire.
-    pub name: &'static str,
-    /// One sentence for people and models.
-    pub description: &'static str,
-    /// What it does.
-    pub effect: ToolEffect,
-    input: fn() -> JsonObject,
-    output: fn() -> JsonObject,
-    pub(super) run: Run,
-}
-
-impl std::fmt::Debug for ToolSpec {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ToolSpec").field("name", &self.name).field("effect", &self.effect).finish()
-    }
-}
-
-impl ToolSpec {
-    /// The tool as MCP lists it.
-    pub fn describe(&self) -> Tool {
-        let mut tool = Tool::new(self.name, self.description, Arc::new((self.input)()));
-        tool.output_schema = Some(Arc::new((self.output)()));
-        let reads = self.effect == ToolEffect::Reads;
-        // What a commit says comes from anywhere.
-        let open_world = Some(true);
-        tool.annotations = Some(ToolAnnotations::from_raw(None, Some(reads), Some(!reads), Some(true), open_world));
-        tool
-    }
-}
-
-type Words = (&'static str, &'static str);
-
-fn reads<A, O, F, R>(words: Words, f: F) -> ToolSpec
-where
-    A: DeserializeOwned + JsonSchema + 'static,
-    O: Serialize + JsonSchema + 'static,
-    F: Fn(Repositories, A) -> R + Send + Sync + 'static,
-    R: Future<Output = Result<O>> + Send + 'static,
-{
-    acts(words, ToolEffect::Reads, move |all, args, _: Key| f(all, args))
-}
-
-fn acts<A, O, F, R>((name, description): Words, effect: ToolEffect, f: F) -> ToolSpec
-where
-    A: DeserializeOwned + JsonSchema + 'static,
-    O: Serialize + JsonSchema + 'static,
-    F: Fn(Repositories, A, Key) -> R + Send + Sync + 'static,
-    R: Future<Output = Result<O>> + Send + 'static,
-{
-    let run = move |all: Repositories, arguments: Value, key: Key| match serde_json::from_value::<A>(arguments) {
-        Err(error) => std::future::ready(Err(GitError::invalid(format!("arguments of {name}: {error}")))).boxed(),
-        Ok(args) => {
-            let work = f(all, args, key);
-            async move {
-                serde_json::to_value(work.await?).map_err(|error| GitError::failed(format!("result: {error}")))
-            }
-            .boxed()
-        }
-    };
-    ToolSpec { name, description, effect, input: schema::<A>, output: schema::<O>, run: Box::new(run) }
-}
-
-/// Some clients refuse an object schema that names no properties.
-fn schema<T: JsonSchema>() -> JsonObject {
-    let root = schemars::SchemaGenerator::default().into_root_schema_for::<T>();
-    let mut schema = root.as_object().cloned().unwrap_or_default();
-    schema.entry("properties").or_insert_with(|| Value::Object(JsonObject::new()));
-    schema
-}
+pub type ToolSpec = table::ToolSpec<Repositories, GitError>;
 
 /// Every tool there is.
 pub fn all_tools() -> &'static [ToolSpec] {

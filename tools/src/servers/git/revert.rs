@@ -23,8 +23,8 @@ use super::config::Revert;
 use super::error::{Code, GitError, Result};
 use super::look::{CommitSeen, Which, cut, diff, seen};
 use super::program::Git;
-use super::registry::Key;
 use super::repo::{Change, Commit, Repo, is_commit, sha256};
+use crate::servers::table::Key;
 
 /// Longest subject that is taken over.
 const SUBJECT_CHARS_MAX: usize = 120;

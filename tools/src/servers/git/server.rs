@@ -1,8 +1,8 @@
 //! The MCP server: lists and calls the tools over any transport.
 
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation, ListToolsResult,
-    PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool,
+    CallToolRequestParams, CallToolResponse, CallToolResult, Implementation, ListToolsResult, PaginatedRequestParams,
+    ServerCapabilities, ServerConfig, Tool,
 };
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler, ServiceExt as _};
@@ -12,9 +12,7 @@ use super::Repositories;
 use super::config::{Config, Revert};
 use super::error::{GitError, Result};
 use super::registry::{ToolEffect, ToolSpec, all_tools};
-
-/// Key of a request's `_meta` that carries the idempotency key.
-const META_IDEMPOTENCY_KEY: &str = "interlock/idempotency-key";
+use crate::servers::table;
 
 /// Repositories as an MCP server.
 #[derive(Debug, Clone)]
@@ -61,9 +59,7 @@ impl ServerHandler for GitServer {
         let Some(spec) = self.tools().find(|tool| tool.name == request.name) else {
             return Err(ErrorData::invalid_params(format!("no tool {:?}; see tools/list", request.name), None));
         };
-        let meta = request.meta.as_ref().unwrap_or(&context.meta);
-        let key = meta.0.get(META_IDEMPOTENCY_KEY).or_else(|| context.meta.0.get(META_IDEMPOTENCY_KEY));
-        let key = key.and_then(Value::as_str).map(str::to_owned);
+        let key = table::key_of(&request, &context);
         let arguments = Value::Object(request.arguments.unwrap_or_default());
         Ok(to_result((spec.run)(self.0.clone(), arguments, key).await).into())
     }
@@ -73,16 +69,10 @@ impl ServerHandler for GitServer {
     }
 }
 
-/// Errors of a tool are results with `isError`: text for a model, data for code.
 fn to_result(answer: Result<Value>) -> CallToolResult {
     match answer {
         Ok(value) => CallToolResult::structured(value),
-        Err(error) => {
-            let mut result = CallToolResult::structured(error.to_value());
-            result.is_error = Some(true);
-            result.content = vec![ContentBlock::text(format!("{}: {error}", error.code.as_str()))];
-            result
-        }
+        Err(error) => table::failed(format!("{}: {error}", error.code.as_str()), error.to_value()),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::servers::table::ServerError;
+
 /// Result of anything the sandbox does.
 pub type Result<T> = std::result::Result<T, SandboxError>;
 
@@ -103,5 +105,15 @@ pub(crate) fn sql_text(error: &rusqlite::Error) -> String {
         rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
         rusqlite::Error::SqliteFailure(_, Some(text)) => text.clone(),
         other => other.to_string(),
+    }
+}
+
+impl ServerError for SandboxError {
+    fn wrong_arguments(message: String) -> Self {
+        Self::invalid(message)
+    }
+
+    fn wrong_result(message: String) -> Self {
+        Self::new(Code::Storage, message)
     }
 }

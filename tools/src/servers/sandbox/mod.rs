@@ -66,11 +66,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use super::table::META_IDEMPOTENCY_KEY;
 use db::{EnvDb, lock};
 pub use effects::{Effect, KEY_BYTES_MAX};
 pub use error::{Code, Result, SandboxError};
 pub use faults::{Fault, FaultClass, GroundTruth, Injection, RemedyStep};
-pub use server::{META_ERROR, META_IDEMPOTENCY_KEY, META_REPLAYED, SandboxServer, ServeOptions, Surface, serve_stdio};
+pub use server::{META_ERROR, META_REPLAYED, SandboxServer, ServeOptions, Surface, serve_stdio};
 pub use verify::{Settlement, Verdict};
 use world::{HISTORY_LAST_DAY, World, WorldStore};
 

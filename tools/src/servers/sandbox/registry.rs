@@ -13,6 +13,7 @@ use super::effects::{Call, Outcome, Reply};
 use super::error::{Result, SandboxError};
 use super::world::WorldStore;
 use super::{Environment, Parts, Sandbox, grants, inspect, migrate, profile, query, repair};
+use crate::servers::table::{self, Words, schema};
 
 /// What a tool does to the estate; becomes its MCP annotations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,9 +98,6 @@ pub(crate) enum Written<O> {
     RunFailed(O, SandboxError),
 }
 
-/// Name and description of a tool.
-pub(crate) type Words = (&'static str, &'static str);
-
 /// A tool that works on all parts and leaves no effect in the books.
 pub(crate) fn plain<A, O>((name, description): Words, effect: ToolEffect, f: fn(&mut Parts, A) -> Result<O>) -> ToolSpec
 where
@@ -138,19 +136,11 @@ where
 }
 
 fn parse<A: DeserializeOwned>(tool: &str, arguments: Value) -> Result<A> {
-    serde_json::from_value(arguments).map_err(|e| SandboxError::invalid(format!("arguments of {tool}: {e}")))
+    table::parse(tool, arguments)
 }
 
 fn to_value<T: Serialize>(value: &T) -> Result<Value> {
-    serde_json::to_value(value).map_err(|e| SandboxError::storage("result", e))
-}
-
-/// Some clients refuse an object schema that names no properties.
-fn schema<T: JsonSchema>() -> JsonObject {
-    let root = schemars::SchemaGenerator::default().into_root_schema_for::<T>();
-    let mut schema = root.as_object().cloned().unwrap_or_default();
-    schema.entry("properties").or_insert_with(|| Value::Object(JsonObject::new()));
-    schema
+    table::to_value(value)
 }
 
 /// The tools that agents get.

@@ -16,9 +16,8 @@ use super::effects::Reply;
 use super::error::{Result, SandboxError};
 use super::operator::operator_tools;
 use super::registry::{ToolSpec, agent_tools};
+use crate::servers::table;
 
-/// Key of a request's `_meta` that may carry the idempotency key instead of the argument.
-pub const META_IDEMPOTENCY_KEY: &str = "interlock/idempotency-key";
 /// Key of a result's `_meta` with code and class of an error.
 pub const META_ERROR: &str = "interlock/error";
 /// Key of a result's `_meta` that is true if an earlier result was returned.
@@ -104,9 +103,7 @@ impl ServerHandler for SandboxServer {
         let Some(spec) = self.tools().iter().find(|t| t.name == request.name) else {
             return Err(ErrorData::invalid_params(format!("no tool {:?}; see tools/list", request.name), None));
         };
-        let meta = request.meta.as_ref().unwrap_or(&context.meta);
-        let key = meta.0.get(META_IDEMPOTENCY_KEY).or_else(|| context.meta.0.get(META_IDEMPOTENCY_KEY));
-        let key = key.and_then(Value::as_str).map(str::to_owned);
+        let key = table::key_of(&request, &context);
         let sandbox = Arc::clone(&self.sandbox);
         let arguments = Value::Object(request.arguments.unwrap_or_default());
         let answer = tokio::task::spawn_blocking(move || (spec.run)(&sandbox, arguments, key))

@@ -1,31 +1,18 @@
 //! Writes `TOOLS.md`, and checks that tools are described truthfully and answer as their schemas say.
 
-use std::fmt::Write as _;
-
 use expect_test::expect_file;
 use rmcp::ServerHandler as _;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::reads::run_args;
 use super::{World, with_login};
 use crate::servers::airflow::registry::{ToolEffect, all_tools};
 use crate::servers::airflow::{AirflowServer, Config};
+use crate::servers::reference::{check, page};
 
 #[test]
 fn the_reference_is_current() {
-    let mut text = String::from(
-        "# Tools of the Airflow server\n\nWritten by the test `reference`; `UPDATE_EXPECT=1` rewrites it. `?` marks optional \
-         arguments.\n\n| tool | effect | arguments | what it does |\n| --- | --- | --- | --- |\n",
-    );
-    for spec in all_tools() {
-        let input = spec.describe().input_schema;
-        let required = input.get("required").cloned().unwrap_or_default();
-        let is_required = |name: &str| required.as_array().is_some_and(|list| list.iter().any(|r| r == name));
-        let names = input["properties"].as_object().unwrap().keys();
-        let names: Vec<String> = names.map(|n| if is_required(n) { n.clone() } else { format!("{n}?") }).collect();
-        writeln!(text, "| `{}` | {:?} | {} | {} |", spec.name, spec.effect, names.join(", "), spec.description)
-            .unwrap();
-    }
+    let text = page("Tools of the Airflow server", all_tools());
     expect_file!["../TOOLS.md"].assert_eq(&text);
 }
 
@@ -112,11 +99,4 @@ async fn answers_are_as_their_schemas_say() {
         let answer = world.call(tool, args).await.unwrap();
         check(tool, spec.output_schema.as_ref().unwrap(), &answer);
     }
-}
-
-#[track_caller]
-fn check(tool: &str, schema: &rmcp::model::JsonObject, value: &Value) {
-    let validator = jsonschema::validator_for(&Value::Object(schema.clone())).unwrap();
-    let errors: Vec<String> = validator.iter_errors(value).map(|error| error.to_string()).collect();
-    assert!(errors.is_empty(), "{tool}: {errors:?} in {value}");
 }
