@@ -50,12 +50,12 @@ pub(super) struct Task<T, E, F> {
     job: Option<F>,
     outcome: Option<Result<T, E>>,
     reply: oneshot::Sender<Result<T, E>>,
-    _queued: Queued,
+    queued: Queued,
 }
 
 impl<T, E, F> Task<T, E, F> {
     pub(super) fn new(job: F, reply: oneshot::Sender<Result<T, E>>, queued: Queued) -> Self {
-        Self { job: Some(job), outcome: None, reply, _queued: queued }
+        Self { job: Some(job), outcome: None, reply, queued }
     }
 }
 
@@ -73,13 +73,15 @@ where
     }
 
     fn answer(self: Box<Self>, durable: Result<(), KvError>) {
-        let outcome = match (durable, self.outcome) {
+        let Self { outcome, reply, queued, .. } = *self;
+        drop(queued);
+        let outcome = match (durable, outcome) {
             (Err(e), _) => Err(e.into()),
             (Ok(()), Some(outcome)) => outcome,
             (Ok(()), None) => return,
         };
         // Nobody waits any more: the commit stands all the same.
-        let _gone = self.reply.send(outcome);
+        let _gone = reply.send(outcome);
     }
 }
 
@@ -130,12 +132,18 @@ impl<E: Engine> Committer<E> {
             }
             next = if settle.is_some() || batch.is_full() { None } else { self.jobs.try_recv().ok() };
         }
-        let must_turn = batch.turn;
-        writer.commit(batch);
-        if let Some(reply) = settle {
-            let _gone = reply.send(writer.settle());
-        } else if must_turn && !writer.applier_is_busy() {
+        let durable = writer.make_durable(batch.staged, batch.works.len());
+        if batch.turn && settle.is_none() && !writer.applier_is_busy() {
             writer.turn();
+        }
+        // Who is answered may come again at once, and must not find its own last transaction in the way.
+        drop(writer);
+        fail::fail_point!("store-before-answer");
+        for work in batch.works {
+            work.answer(durable.clone());
+        }
+        if let Some(reply) = settle {
+            let _gone = reply.send(self.writer.lock().settle());
         }
     }
 
@@ -184,14 +192,6 @@ impl<E: Engine> Writer<E> {
             self.shared.close(&bug);
             Err(bug.into())
         })
-    }
-
-    fn commit(&mut self, batch: Batch) {
-        let res = self.make_durable(batch.staged, batch.works.len());
-        fail::fail_point!("store-before-answer");
-        for work in batch.works {
-            work.answer(res.clone());
-        }
     }
 
     fn make_durable(&mut self, staged: WriteMap, n_commits: usize) -> Result<(), KvError> {
